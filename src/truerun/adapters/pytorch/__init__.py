@@ -1,0 +1,1 @@
+"""What runs inside the training process: it captures and hands over; it decides nothing."""

@@ -1,0 +1,1 @@
+"""Composition only: the command line and the agent."""

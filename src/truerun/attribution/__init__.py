@@ -1,0 +1,1 @@
+"""Findings and changes become ranked suspects with a probability, or "cannot tell"."""

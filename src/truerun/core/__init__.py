@@ -1,0 +1,1 @@
+"""The nouns: frozen values, their canonical encoding and the error tree. Standard library only."""

@@ -1,0 +1,1 @@
+"""An artifact at rest becomes findings."""

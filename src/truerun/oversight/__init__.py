@@ -1,0 +1,1 @@
+"""Findings, people and policy become a decision."""

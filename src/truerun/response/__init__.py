@@ -1,0 +1,1 @@
+"""A decision becomes a consequence: recovery, quarantine, incident, impact, gap, report."""
