@@ -26,7 +26,7 @@ test: .venv/.dev  ## all tests but the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/.dev  ## crash cycles, fuzzing, many seeds
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 -m slow $(SLOW)
 
 check: .venv/.dev  ## lint, types, layers
 	$(BIN)/ruff check .
