@@ -1,0 +1,1 @@
+"""Rules about what a run is told to do: configuration keys, the command line and environment variables."""

@@ -1,0 +1,1 @@
+"""Rules about the interpreter: installed packages, start-up hooks, bytecode and preloaded libraries."""

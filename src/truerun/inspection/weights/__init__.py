@@ -1,0 +1,1 @@
+"""Rules about model checkpoints at rest. Nothing here loads one."""
