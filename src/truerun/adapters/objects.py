@@ -1,0 +1,136 @@
+"""The object store: blobs by the BLAKE3 of their bytes, so that every locked state can be rebuilt.
+
+Files are copied, never linked: originals are edited in place, and a link would change with them. What is read back is
+verified against its name. Objects are never deleted here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+from blake3 import blake3
+
+from truerun.core.digest import Digest
+from truerun.core.errors import InputError, StorageError, VerificationError
+
+_CHUNK = 1 << 20
+MAX_READ_BYTES = 4 << 30
+
+
+def blake3_of(data: bytes) -> Digest:
+    """BLAKE3 of *data*."""
+    return Digest("blake3", blake3(data).hexdigest())
+
+
+class ObjectStore:
+    """
+    Blobs under *root* as `ab/cdef…`, each written whole or not at all and flushed to disk before its name appears.
+
+    Concurrent writers of the same bytes are harmless: both write the same object.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def __contains__(self, digest: Digest) -> bool:
+        return digest.algorithm == "blake3" and self.path(digest).is_file()
+
+    def path(self, digest: Digest) -> Path:
+        """Where *digest* is or would be; raises InputError for another algorithm than BLAKE3."""
+        if digest.algorithm != "blake3":
+            raise InputError("objects are named by BLAKE3", got=digest.algorithm, expected="blake3")
+        return self.root / digest.value[:2] / digest.value[2:]
+
+    def put_bytes(self, data: bytes) -> Digest:
+        """Store *data*; raises StorageError when it cannot be written."""
+        digest = blake3_of(data)
+        if digest not in self:
+            self._write(digest, lambda stream: stream.write(data))
+        return digest
+
+    def put_file(self, path: Path, digest: Digest | None = None) -> Digest:
+        """
+        Store a copy of the file at *path*; give its *digest* when it is known, so that a stored one costs nothing.
+
+        Raises InputError when the file cannot be read or changes meanwhile, StorageError when the copy cannot be written.
+        """
+        from truerun.adapters.files import hash_file
+
+        digest = digest or hash_file(path)
+        if digest not in self:
+            self._write(digest, lambda stream: _copy(path, stream, digest))
+        return digest
+
+    def read(self, digest: Digest) -> bytes:
+        """The bytes of *digest*; raises InputError when absent, VerificationError when they are not those bytes any more."""
+        path = self.path(digest)
+        try:
+            if path.stat().st_size > MAX_READ_BYTES:
+                raise InputError(
+                    f"object {digest.short} is too large to read at once", expected=f"at most {MAX_READ_BYTES} bytes"
+                )
+            data = path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"object {digest.short} is not in {self.root}",
+                got=error.strerror,
+                next_step="it was above the keep limit, or .truerun/objects was cleaned; restore it from a backup",
+            ) from error
+        if blake3_of(data) != digest:
+            raise VerificationError(
+                f"object {digest.short} does not hold the bytes it is named after", next_step=f"restore {path} from a backup"
+            )
+        return data
+
+    def _write(self, digest: Digest, fill: Callable[[BinaryIO], object]) -> None:
+        write_whole(self.path(digest), fill)
+
+
+def write_whole(path: Path, fill: Callable[[BinaryIO], object], *, mode: int = 0o644) -> None:
+    """Write a file so that it appears complete and durable, or not at all; raises StorageError."""
+    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
+                fill(stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}",
+            next_step="free space or choose a writable folder, then run the command again; nothing recorded is lost",
+        ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _copy(path: Path, target: BinaryIO, digest: Digest) -> None:
+    hasher = blake3()
+    try:
+        source = path.open("rb")
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    with source:
+        while chunk := source.read(_CHUNK):
+            hasher.update(chunk)
+            target.write(chunk)
+    if hasher.hexdigest() != digest.value:
+        raise InputError(f"{path} changed while it was being stored", next_step="run the command again when nothing writes to it")
