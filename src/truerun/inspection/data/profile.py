@@ -93,8 +93,8 @@ def categories_of(series: pl.Series) -> dict[str, int] | None:
     present = series.drop_nulls()
     if present.n_unique() > MAX_CATEGORIES:
         return None
-    counts = present.cast(pl.String).value_counts(name="count").sort(present.name)
-    return dict(zip(counts[present.name].to_list(), counts["count"].to_list(), strict=True))
+    counts = present.cast(pl.String).alias("value").value_counts(name="count").sort("value")
+    return dict(zip(counts["value"].to_list(), counts["count"].to_list(), strict=True))
 
 
 def _round(number: float) -> float:
