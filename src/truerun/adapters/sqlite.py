@@ -1,0 +1,221 @@
+"""A ledger's store in one SQLite file: write-ahead log, `synchronous=FULL`, one row per envelope, hash and head.
+
+```
+entries(idx INTEGER PRIMARY KEY, envelope BLOB)   nodes(place INTEGER PRIMARY KEY, hash BLOB)   head(id = 0, note BLOB)
+```
+
+Writers of all processes queue on `flock` of `<file>.lock` before BEGIN IMMEDIATE: SQLite's own busy handler is a back-off,
+not a queue, and starves writers for seconds under load. Integrity is judged by `truerun.ledger`, not here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from truerun.adapters.file_queue import FileQueue
+from truerun.core.errors import InputError, LedgerCorruptError, StorageError, TruerunError
+from truerun.ledger.envelope import MAX_ENVELOPE_BYTES
+from truerun.ledger.store import View, Writer, ordered_hashes
+
+APPLICATION_ID = 0x54525545  # "TRUE"
+SCHEMA_VERSION = 1
+BUSY_SECONDS = 30.0
+_SCHEMA = f"""
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS entries (idx INTEGER PRIMARY KEY, envelope BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS nodes (place INTEGER PRIMARY KEY, hash BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS head (id INTEGER PRIMARY KEY CHECK (id = 0), note BLOB NOT NULL);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {SCHEMA_VERSION};
+COMMIT;
+"""
+_LOWEST, _HIGHEST = -(2**63), 2**63 - 1
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_ERROR}
+_STEPS = {
+    sqlite3.SQLITE_FULL: ("the disk is full", "free some space and run the command again; nothing that was acknowledged is lost"),
+    sqlite3.SQLITE_IOERR: (
+        "the disk refused to write",
+        "check free space, quotas and the disk; nothing that was acknowledged is lost",
+    ),
+    sqlite3.SQLITE_READONLY: ("the ledger cannot be written", "check the permissions of the file and its folder"),
+    sqlite3.SQLITE_CANTOPEN: ("the ledger cannot be opened", "check that its folder exists and may be written"),
+    sqlite3.SQLITE_PERM: ("the ledger cannot be opened", "check the permissions of the file and its folder"),
+    sqlite3.SQLITE_BUSY: ("another process holds the ledger", "find it with: fuser -v FILE; then run the command again"),
+    sqlite3.SQLITE_LOCKED: ("another process holds the ledger", "run the command again"),
+}
+
+
+class SqliteStore:
+    """
+    A store in the SQLite file *path*, made when it is missing unless *read_only*. Usable from several threads, and after a fork.
+
+    Raises InputError where there is nothing to read, StorageError where it cannot be opened or written, LedgerCorruptError
+    where the file is no SQLite database or a damaged one.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self._read_only = read_only
+        self._queue = FileQueue(path.with_name(path.name + ".lock"))
+        self._lock = threading.RLock()
+        self._inherited: list[sqlite3.Connection] = []
+        if read_only and not path.is_file():
+            raise InputError(f"no ledger at {path}", next_step="run truerun init, or give the file with --ledger")
+        self._open()
+
+    def close(self) -> None:
+        """Close the file; SQLite then folds its write-ahead log into it."""
+        with self._lock:
+            self._connection.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[View]:
+        """One snapshot: what others commit meanwhile does not show in it."""
+        with self._lock, _explained(self.path):
+            connection = self._current()
+            connection.execute("BEGIN")
+            try:
+                yield _SqliteView(connection, self.path)
+            finally:
+                connection.execute("ROLLBACK")
+
+    @contextmanager
+    def writing(self) -> Iterator[Writer]:
+        """The only writer of all processes; committed to disk when the block ends well."""
+        if self._read_only:
+            raise StorageError(f"{self.path} was opened to read")
+        with self._lock, self._queue.turn(), _explained(self.path):
+            connection = self._current()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield _SqliteView(connection, self.path)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    def _current(self) -> sqlite3.Connection:
+        """The connection of this process: SQLite must not carry one across a fork, and closing the parent's would do harm."""
+        if self._pid != os.getpid():
+            self._inherited.append(self._connection)
+            self._open()
+        return self._connection
+
+    def _open(self) -> None:
+        with _explained(self.path):
+            self._connection = _connect_to_read(self.path) if self._read_only else _connect_to_write(self.path)
+            self._pid = os.getpid()
+
+
+def _connect_to_write(path: Path) -> sqlite3.Connection:
+    existed = path.exists()
+    connection = _connect(f"{path.absolute().as_uri()}?mode=rwc")
+    if not existed or connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+        path.chmod(0o600)
+        connection.executescript(_SCHEMA)
+    _require_schema(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        connection = _connect(uri)
+        _require_schema(connection, path)
+    except sqlite3.OperationalError:
+        # A read-only folder has no place for the shared memory of the write-ahead log. Without a log there is nothing to share.
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise
+        connection = _connect(uri + "&immutable=1")
+        _require_schema(connection, path)
+    return connection
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ENVELOPE_BYTES)
+    # The file may come from a stranger: nothing in its schema may run functions.
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.execute("PRAGMA cell_size_check = ON")
+    return connection
+
+
+def _require_schema(connection: sqlite3.Connection, path: Path) -> None:
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if application != APPLICATION_ID:
+        raise LedgerCorruptError(f"{path} is not a ledger of Truerun", index=0, got=f"application {application:#x}")
+    if version != SCHEMA_VERSION:
+        raise LedgerCorruptError(f"{path} is a ledger of another version", index=0, got=version, expected=SCHEMA_VERSION)
+
+
+class _SqliteView:
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection = connection
+        self._path = path
+
+    def head(self) -> bytes | None:
+        rows = self._connection.execute("SELECT note FROM head LIMIT 2").fetchall()
+        if len(rows) > 1 or (rows and not isinstance(rows[0][0], bytes)):
+            raise LedgerCorruptError("the stored tree head is not one note", index=0, got=f"{len(rows)} rows")
+        return bytes(rows[0][0]) if rows else None
+
+    def envelopes(self, start: int | None = None, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
+        bounds = (_LOWEST if start is None else start, _HIGHEST if stop is None else stop - 1)
+        return self._rows("SELECT idx, envelope FROM entries WHERE idx BETWEEN ? AND ? ORDER BY idx", bounds, "entry")
+
+    def stored(self) -> Iterator[tuple[int, bytes]]:
+        return self._rows("SELECT place, hash FROM nodes ORDER BY place", (), "stored hash")
+
+    def hashes(self, places: Sequence[int]) -> tuple[bytes, ...]:
+        marks = ",".join("?" * len(places))
+        query = f"SELECT place, hash FROM nodes WHERE place IN ({marks})"  # noqa: S608 (question marks only)
+        return ordered_hashes(dict(self._rows(query, tuple(places), "stored hash")), places)
+
+    def write(self, envelopes: Sequence[tuple[int, bytes]], hashes: Sequence[tuple[int, bytes]], head: bytes) -> None:
+        self._connection.executemany("INSERT INTO entries VALUES (?, ?)", envelopes)
+        self._connection.executemany("INSERT INTO nodes VALUES (?, ?)", hashes)
+        self._connection.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (head,))
+
+    def _rows(self, query: str, bounds: Sequence[int], what: str) -> Iterator[tuple[int, bytes]]:
+        following = 0
+        try:
+            for number, value in self._connection.execute(query, bounds):
+                if not isinstance(value, bytes):
+                    raise LedgerCorruptError(f"{what} {number} is not stored as bytes", index=max(number, 0))
+                following = number + 1
+                yield number, value
+        except sqlite3.DatabaseError as error:
+            raise _explain(error, self._path, following) from error
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """SQLite's errors, and the file system's, as ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _explain(error, path, 0) from error
+
+
+def _explain(error: sqlite3.Error, path: Path, index: int) -> TruerunError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without one, the fault is in this program
+    if code in _STEPS:
+        what, step = _STEPS[code]
+        return StorageError(f"{what}: {path}", got=str(error), next_step=step)
+    if code in _CORRUPT:
+        return LedgerCorruptError(
+            f"{path} is not a readable SQLite database",
+            index=max(index, 0),
+            got=str(error),
+            next_step="keep the file as evidence and restore a copy that verifies",
+        )
+    return StorageError(f"the ledger cannot be used: {path}", got=str(error))
