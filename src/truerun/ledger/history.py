@@ -26,11 +26,12 @@ F_co = TypeVar("F_co", bound=Fact, covariant=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorded(Generic[F_co]):
-    """A fact with the index of its entry and the public key line of its author."""
+    """A fact with the index of its entry and the public key line of its author; `entry` is the whole of it, for who must judge it."""
 
     index: int
     key: str
     fact: F_co
+    entry: Entry | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +77,7 @@ class History:
         """Fold *entries*, which must be in order."""
         fold = _Fold()
         for entry in entries:
-            fold.take(Recorded(index=entry.index, key=entry.key, fact=entry.fact))
+            fold.take(Recorded(index=entry.index, key=entry.key, fact=entry.fact, entry=entry))
         return cls(
             created=fold.created,
             proposals={lock: tuple(records) for lock, records in fold.proposals.items()},
