@@ -88,7 +88,7 @@ class SqliteStore:
     def writing(self) -> Iterator[Writer]:
         """The only writer of all processes; committed to disk when the block ends well."""
         if self._read_only:
-            raise StorageError(f"{self.path} was opened to read")
+            raise StorageError(f"the ledger cannot be written: {self.path}", next_step=_STEPS[sqlite3.SQLITE_READONLY][1])
         with self._lock, self._queue.turn(), _explained(self.path):
             connection = self._current()
             connection.execute("BEGIN IMMEDIATE")
@@ -108,8 +108,18 @@ class SqliteStore:
 
     def _open(self) -> None:
         with _explained(self.path):
-            self._connection = _connect_to_read(self.path) if self._read_only else _connect_to_write(self.path)
+            self._connection = _connect_to_read(self.path) if self._read_only else self._connect_to_write()
             self._pid = os.getpid()
+
+    def _connect_to_write(self) -> sqlite3.Connection:
+        try:
+            return _connect_to_write(self.path)
+        except sqlite3.OperationalError as error:
+            # A ledger that may only be read is still worth reading; `writing` says that it cannot be written.
+            if not self.path.is_file() or _code(error) not in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
+                raise
+            self._read_only = True
+            return _connect_to_read(self.path)
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
@@ -207,7 +217,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _explain(error: sqlite3.Error, path: Path, index: int) -> TruerunError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without one, the fault is in this program
+    code = _code(error)
     if code in _STEPS:
         what, step = _STEPS[code]
         return StorageError(f"{what}: {path}", got=str(error), next_step=step)
@@ -219,3 +229,8 @@ def _explain(error: sqlite3.Error, path: Path, index: int) -> TruerunError:
             next_step="keep the file as evidence and restore a copy that verifies",
         )
     return StorageError(f"the ledger cannot be used: {path}", got=str(error))
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where the fault is in this program."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
