@@ -1,0 +1,319 @@
+"""The probe: sees every optimizer step of a training process from inside and hands over what it saw.
+
+Uses torch's global optimizer hooks, counts calls of `torch.autograd.backward` and notes what legally changes things
+between steps: torch schedulers and `load_state_dict`. Judges nothing, never raises into the program, never touches a
+random number generator, writes to no tensor. On any fault of its own it stops and says so.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import importlib
+import os
+import sys
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from truerun.adapters.pytorch.budget import FULL_STEPS, Budget
+from truerun.adapters.pytorch.channel import Channel
+from truerun.adapters.pytorch.settings import SOCKET, Settings, parse_settings
+from truerun.adapters.pytorch.watched import Buffers, Watched
+
+FIRST_NONCE_SECONDS = 0.1
+NONCE_SECONDS = 0.005
+BATCH_STEPS = 64
+BATCH_SECONDS = 0.25
+FLUSH_SECONDS = 2.0
+_clock = time.perf_counter
+
+
+class Probe:
+    """One process's probe. `steps` counts optimizer steps of all optimizers in this process."""
+
+    def __init__(self, settings: Settings, channel: Channel) -> None:
+        self.settings = settings
+        self.channel = channel
+        self.budget = Budget(settings.overhead, settings.every)
+        self.key = bytes.fromhex(settings.replay_key) if settings.replay_key else None
+        self.watched: weakref.WeakKeyDictionary[Any, Watched] = weakref.WeakKeyDictionary()
+        self.steps = self.backwards = self.total_backwards = self.numbered = 0
+        self.loss: Any = None
+        self.notes: list[str] = []
+        self.rows: list[list[Any]] = []
+        self.sent_at = 0.0
+        self.gradients = b""
+        self.off = False
+        self.hooks: tuple[Any, ...] = ()
+
+    # What the program does, seen from outside of it.
+
+    def hello(self) -> dict[str, Any]:
+        """The first frame of a process."""
+        return {
+            "kind": "hello",
+            "pid": os.getpid(),
+            "rank": os.environ.get("RANK"),
+            "world": os.environ.get("WORLD_SIZE"),
+            "command": [text[:400] for text in sys.argv[:20]],
+            "python": sys.version.split()[0],
+            "torch": str(torch.__version__),
+        }
+
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Global pre-hook: runs before the optimizer's own hooks, so a gradient altered by one of those shows."""
+        if self.off:
+            return
+        begun = _clock()
+        try:
+            self.budget.step(begun)
+            self._before(optimizer, closure=bool(args[1:]) or kwargs.get("closure") is not None)
+        except Exception as error:  # a fault of the watcher must never reach the program
+            self._fault(error)
+        self.budget.spent_seconds += _clock() - begun
+
+    def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
+        """Global post-hook: runs last."""
+        if self.off:
+            return
+        begun = _clock()
+        try:
+            self._after(optimizer)
+        except Exception as error:  # a fault of the watcher must never reach the program
+            self._fault(error)
+        self.budget.spent_seconds += _clock() - begun
+        if self.settings.stop_after is not None and self.steps >= self.settings.stop_after:
+            self._stop()
+
+    def saw_backward(self, tensors: Any) -> None:
+        """`torch.autograd.backward` was called on *tensors*."""
+        self.backwards += 1
+        self.total_backwards += 1
+        first = tensors[0] if isinstance(tensors, list | tuple) and tensors else tensors
+        if isinstance(first, torch.Tensor) and first.numel() == 1:
+            self.loss = first.detach()
+        if not self.steps and self.total_backwards in (2, 16, 128, 1024) and self.channel.open(self.hello()):
+            self.channel.send({"kind": "backwards", "count": self.total_backwards, "optimizers": _living_optimizers()})
+        if self.hooks and any(hook_id not in table for table, hook_id in self.hooks):
+            self.hooks = ()
+            self.channel.send({"kind": "unhooked", "step": self.steps})
+
+    def note(self, what: str) -> None:
+        """Something legal that explains a change before the next step."""
+        if what not in self.notes:
+            self.notes.append(what)
+
+    # One step.
+
+    def _before(self, optimizer: Any, *, closure: bool) -> None:
+        watched = self._watch(optimizer)
+        self.steps += 1
+        watched.steps += 1
+        watched.read_hyperparameters(optimizer)
+        held, header, buffers = watched.compare_held(optimizer)
+        self.held = held
+        if header is not None:
+            self._flush()
+            self.channel.send({"kind": "discontinuity", **self._stamp(watched), "notes": list(self.notes), **header}, buffers)
+        if closure:
+            watched.obstacle = watched.obstacle or "step(closure), whose gradients are made inside the step"
+        if self.key is not None:
+            self.gradients = watched.fingerprint_before(self.key)
+        if watched.obstacle is None and self._is_due(watched):
+            watched.before(optimizer, self._nonce(watched))
+
+    def _after(self, optimizer: Any) -> None:
+        watched = self.watched[optimizer]
+        begun = _clock()
+        checked = watched.after(optimizer)
+        loss = self._read_loss(sampled=checked is not None)
+        fingerprint = watched.fingerprint(loss, self.gradients) if self.key is not None else None
+        # Learning rates change all the time and travel with each row, the rest only when it changes.
+        rates = [dict(group).get("lr") for group in watched.groups]
+        rest = tuple(tuple(item for item in group if item[0] != "lr") for group in watched.groups)
+        groups = [dict(group) for group in watched.groups] if rest != watched.sent else None
+        watched.sent = rest
+        row = [self.steps, watched.number, watched.steps, self.backwards, loss, checked is not None, self.held]
+        self.rows.append([*row, fingerprint, rates, groups, self.notes])
+        self.backwards, self.notes = 0, []
+        if checked is not None:
+            self._flush()
+            self._hand_over(watched, *checked, begun=begun)
+        else:
+            if watched.due is not None and watched.due == watched.steps + 1:
+                self.channel.send({"kind": "ask", "optimizer": watched.number, "step": watched.due})
+            if watched.nonce is not None and watched.obstacle is None and self.budget.affords(begun):
+                watched.hold(watched.nonce + watched.steps.to_bytes(8, "big"))
+            if len(self.rows) >= BATCH_STEPS or begun - self.sent_at > BATCH_SECONDS:
+                self._flush()
+
+    def _watch(self, optimizer: Any) -> Watched:
+        watched = self.watched.get(optimizer)
+        if watched is None:
+            self.channel.open(self.hello())
+            watched = Watched(self.numbered, optimizer, self.settings.coordinates)
+            self.numbered += 1
+            self.watched[optimizer] = watched
+            self.channel.send(watched.describe(optimizer))
+        elif watched.changed_shape(optimizer):
+            watched.adopt(optimizer, self.settings.coordinates)
+            self.channel.send({**watched.describe(optimizer), "again": True, "step": self.steps})
+        return watched
+
+    def _is_due(self, watched: Watched) -> bool:
+        """Whether the agent (or, when it is slow to answer, chance) wants this step looked at in full."""
+        if watched.steps <= FULL_STEPS or self.settings.every == 1:
+            return True
+        if watched.due is None:
+            answer = self.channel.receive("next", watched.number)
+            if answer is not None:
+                watched.due = max(watched.steps, watched.asked_at + int(answer.header["gap"]))
+            elif int.from_bytes(os.urandom(4), "big") < 2**32 / self.budget.mean_gap(_clock()) / 2:
+                watched.due = watched.steps
+        return watched.due is not None and watched.due <= watched.steps
+
+    def _nonce(self, watched: Watched) -> bytes:
+        wait = FIRST_NONCE_SECONDS if watched.steps == 1 else NONCE_SECONDS
+        for _ in range(4):
+            answer = self.channel.receive("nonce", watched.number, wait)
+            if answer is None:
+                break
+            if answer.header.get("step") == watched.steps:
+                watched.nonce, watched.from_agent = bytes.fromhex(answer.header["nonce"]), True
+                return watched.nonce
+        watched.nonce, watched.from_agent = os.urandom(16), False
+        return watched.nonce
+
+    def _hand_over(self, watched: Watched, header: dict[str, Any], buffers: Buffers, *, begun: float) -> None:
+        gap = 1 if watched.steps < FULL_STEPS else self.budget.mean_gap(begun)
+        watched.due, watched.asked_at = watched.steps + 1 if gap == 1 else None, watched.steps
+        groups = [dict(group) for group in watched.groups]
+        frame = {"kind": "sample", **self._stamp(watched), "gap": gap, "groups": groups, **header}
+        self.channel.send(frame, buffers)
+        agent = self.channel.receive("cost", watched.number)
+        cost = float(agent.header["seconds"]) if agent is not None else 0.0
+        self.budget.spent_seconds += cost
+        self.budget.sampled(2 * (_clock() - begun) + cost)
+
+    def _stamp(self, watched: Watched) -> dict[str, Any]:
+        return {"optimizer": watched.number, "step": self.steps, "own_step": watched.steps}
+
+    def _read_loss(self, *, sampled: bool) -> float | None:
+        loss = self.loss
+        if loss is None or not (sampled or self.key is not None or loss.device.type == "cpu"):
+            return None
+        self.loss = None
+        return float(loss)
+
+    def _flush(self) -> None:
+        if self.rows:
+            self.channel.send({"kind": "steps", "rows": self.rows, "spent": self.budget.spent_seconds})
+            self.rows = []
+        self.sent_at = _clock()
+
+    # Endings.
+
+    def goodbye(self) -> None:
+        """The last frame of a process that ends in the ordinary way."""
+        if self.channel.open(self.hello()):
+            self._flush()
+            last = {"steps": self.steps, "backwards": self.total_backwards, "dropped": self.channel.dropped}
+            unstepped = _living_optimizers() if not self.steps and self.total_backwards else 0
+            self.channel.send({"kind": "bye", **last, "spent": self.budget.spent_seconds, "optimizers": unstepped})
+            self.channel.flush(FLUSH_SECONDS)
+
+    def _stop(self) -> None:
+        """The agent asked for so many steps and no more: end here, with exit code 0, before anything else happens."""
+        self.goodbye()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+    def _fault(self, error: Exception) -> None:
+        self.off = True
+        self._flush()
+        self.channel.send({"kind": "fault", "step": self.steps, "what": f"{type(error).__name__}: {error}"[:400]})
+
+
+def _living_optimizers() -> int:
+    import gc
+
+    return sum(issubclass(type(thing), torch.optim.Optimizer) for thing in gc.get_objects())
+
+
+def _calling(original: Callable[..., Any], probe: Probe, seen: Callable[..., None], *, first: bool) -> Callable[..., Any]:
+    """*original* with a call of *seen* (same arguments) before or after; errors of *seen* are the probe's own."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if first:
+            _tell(probe, seen, args, kwargs)
+        result = original(*args, **kwargs)
+        if not first:
+            _tell(probe, seen, args, kwargs)
+        return result
+
+    return wrapper
+
+
+def _tell(probe: Probe, seen: Callable[..., None], args: Any, kwargs: Any) -> None:
+    if probe.off:
+        return
+    begun = _clock()
+    try:
+        seen(*args, **kwargs)
+    except Exception as error:  # a fault of the watcher must never reach the program
+        probe._fault(error)  # noqa: SLF001 (same module)
+    probe.budget.spent_seconds += _clock() - begun
+
+
+def _install(probe: Probe) -> None:
+    optim = importlib.import_module("torch.optim.optimizer")
+    before = optim.register_optimizer_step_pre_hook(probe.before_step)
+    after = optim.register_optimizer_step_post_hook(probe.after_step)
+    probe.hooks = ((optim._global_optimizer_pre_hooks, before.id), (optim._global_optimizer_post_hooks, after.id))  # noqa: SLF001
+    torch.autograd.backward = _calling(
+        torch.autograd.backward, probe, lambda tensors=None, *_, **__: probe.saw_backward(tensors), first=True
+    )
+    schedulers = torch.optim.lr_scheduler
+    for kind in list(vars(schedulers).values()):
+        if isinstance(kind, type) and issubclass(kind, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
+            _noting(probe, kind, "step", "scheduler")
+    _noting(probe, torch.optim.Optimizer, "load_state_dict", "load_state_dict")
+    _noting(probe, torch.nn.Module, "load_state_dict", "load_state_dict")
+    _noting(probe, torch.amp.GradScaler, "step", "grad_scaler")
+
+
+def _noting(probe: Probe, kind: type, method: str, what: str) -> None:
+    original = vars(kind).get(method)
+    if callable(original):
+        setattr(kind, method, _calling(original, probe, lambda *_, **__: probe.note(what), first=False))
+
+
+_probe: Probe | None = None
+
+
+def current() -> Probe | None:
+    """The probe of this process, or None when nobody watches."""
+    return _probe
+
+
+def start() -> None:
+    """Begin to watch this process; called once, right after torch was imported."""
+    global _probe  # noqa: PLW0603 (one process, one probe)
+    path = os.environ.get(SOCKET)
+    if _probe is not None or not path:
+        return
+    probe = Probe(parse_settings(), Channel(path))
+    if probe.channel.open(probe.hello()):
+        try:
+            _install(probe)
+        except Exception as error:  # a torch that is not as expected: say so and leave the program alone
+            probe._fault(error)  # noqa: SLF001 (same module)
+            return
+        _probe = probe
+        atexit.register(probe.goodbye)

@@ -1,0 +1,159 @@
+"""One optimizer under watch: which tensors it updates, and what is captured around one of its steps.
+
+Captures and hands over; whether a value is right is judged in the agent (`monitoring/`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from typing import Any
+
+import torch
+
+from truerun.adapters.pytorch import reading
+from truerun.adapters.pytorch.sampling import draw_coordinates, share_out
+
+CONTINUITY_TENSORS = 4
+CONTINUITY_PER_TENSOR = 4
+REPLAY_COORDINATES = 64
+Buffers = dict[str, tuple[str, bytes]]
+
+
+class Watched:
+    """The watch over one optimizer; `number` names it in frames."""
+
+    def __init__(self, number: int, optimizer: Any, coordinates: int) -> None:
+        self.number = number
+        self.steps = 0
+        self.due: int | None = None
+        self.asked_at = 0
+        self.nonce: bytes | None = None
+        self.from_agent = False
+        self.groups: tuple[Any, ...] = ()
+        self.sent: tuple[Any, ...] = ()
+        self.capture: tuple[Any, ...] | None = None
+        self.held: tuple[list[int], list[Any], Buffers] | None = None
+        self.adopt(optimizer, coordinates)
+
+    def adopt(self, optimizer: Any, coordinates: int) -> None:
+        """Take stock of *optimizer*: its tensors, their sizes, its rule."""
+        self.shape = tuple(len(group["params"]) for group in optimizer.param_groups)
+        self.tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+        self.sizes = [tensor.numel() for tensor in self.tensors]
+        self.rule, self.state_names = reading.rule_of(optimizer)
+        self.obstacle = reading.obstacle(optimizer)
+        self.counts = share_out(self.sizes, coordinates)
+        self.held = None
+
+    def changed_shape(self, optimizer: Any) -> bool:
+        """Whether groups were added or tensors taken out or put in since the last look."""
+        groups = optimizer.param_groups
+        return len(groups) != len(self.shape) or any(
+            len(group["params"]) != n for group, n in zip(groups, self.shape, strict=True)
+        )
+
+    def describe(self, optimizer: Any) -> dict[str, Any]:
+        """The frame that introduces the optimizer to the agent."""
+        kind = type(optimizer)
+        return {
+            "kind": "optimizer",
+            "optimizer": self.number,
+            "type": f"{kind.__module__}.{kind.__qualname__}",
+            "rule": self.rule,
+            "obstacle": self.obstacle,
+            "groups": [dict(reading.hyperparameters(group)) for group in optimizer.param_groups],
+            "shape": list(self.shape),
+            "sizes": self.sizes,
+            "counts": self.counts,
+            "types": [str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors],
+            "names": reading.names_of(self.tensors),
+        }
+
+    def read_hyperparameters(self, optimizer: Any) -> None:
+        """Note the hyperparameters of all groups as they are now."""
+        self.groups = tuple(reading.hyperparameters(group) for group in optimizer.param_groups)
+
+    def _indices(self, nonce: bytes, tensors: list[int], counts: list[int]) -> list[Any]:
+        drawn = draw_coordinates(nonce, [self.sizes[i] for i in tensors], counts)
+        return [torch.tensor(flat, device=self.tensors[i].device) for i, flat in zip(tensors, drawn, strict=True)]
+
+    def _state(self, optimizer: Any, tensors: list[Any], indices: list[Any], suffix: str) -> Buffers:
+        found: Buffers = {}
+        for name in self.state_names:
+            values = reading.state_of(optimizer, tensors, name)
+            if any(value is not None for value in values):
+                found[f"{name}.{suffix}"] = reading.gather(values, indices)
+        return found
+
+    def before(self, optimizer: Any, nonce: bytes) -> None:
+        """Capture parameters, gradients and state at the coordinates *nonce* stands for."""
+        everything = list(range(len(self.tensors)))
+        indices = self._indices(nonce, everything, self.counts)
+        gradients = [tensor.grad for tensor in self.tensors]
+        if any(gradient is not None and gradient.layout != torch.strided for gradient in gradients):
+            self.obstacle = "sparse gradients"
+            self.capture = None
+            return
+        buffers = {"p.0": reading.gather(self.tensors, indices), "g": reading.gather(gradients, indices)}
+        buffers |= self._state(optimizer, self.tensors, indices, "0")
+        missing = [i for i, gradient in enumerate(gradients) if gradient is None]
+        fresh = [i for i, tensor in enumerate(self.tensors) if not optimizer.state.get(tensor)]
+        self.capture = (nonce, indices, buffers, missing, fresh, reading.counters(optimizer, self.tensors))
+
+    def after(self, optimizer: Any) -> tuple[dict[str, Any], Buffers] | None:
+        """Capture the same coordinates after the step; the frame to hand over, or None when nothing was captured before."""
+        if self.capture is None:
+            return None
+        nonce, indices, buffers, missing, fresh, counted = self.capture
+        self.capture = None
+        after = {"p.1": reading.gather(self.tensors, indices), **self._state(optimizer, self.tensors, indices, "1")}
+        self.held = (list(range(len(self.tensors))), indices, after)
+        header = {
+            "nonce": None if self.from_agent else nonce.hex(),
+            "no_grad": missing,
+            "fresh": fresh,
+            "counters": [counted, reading.counters(optimizer, self.tensors)],
+        }
+        return header, {**buffers, **after}
+
+    def hold(self, nonce: bytes) -> None:
+        """Keep the values of a few secret coordinates, to be found unchanged when the next step begins."""
+        picks = draw_coordinates(nonce + b"tensors", [len(self.tensors)], [min(CONTINUITY_TENSORS, len(self.tensors))])[0]
+        tensors = sorted({i for i in picks if self.sizes[i]})
+        indices = self._indices(nonce + b"held", tensors, [CONTINUITY_PER_TENSOR] * len(tensors))
+        values = reading.gather([self.tensors[i] for i in tensors], indices)
+        self.held = (tensors, indices, {"p.1": values})
+
+    def compare_held(self, optimizer: Any) -> tuple[int, dict[str, Any] | None, Buffers]:
+        """
+        Read the held coordinates again: how many there were, and where their bytes differ a header and both values.
+
+        Equal bytes need no judging, so only differences travel.
+        """
+        if self.held is None:
+            return 0, None, {}
+        tensors, indices, before = self.held
+        self.held = None
+        here = [self.tensors[i] for i in tensors]
+        now = {"p.1": reading.gather(here, indices)}
+        if len(before) > 1:
+            now |= self._state(optimizer, here, indices, "1")
+        total = sum(len(index) for index in indices)
+        if now == before:
+            return total, None, {}
+        header = {"tensors": tensors, "counts": [len(index) for index in indices]}
+        both = {f"{name}.held": value for name, value in before.items()} | {f"{name}.now": value for name, value in now.items()}
+        return total, header, both
+
+    def fingerprint_before(self, key: bytes) -> bytes:
+        """Gradient values at the replay coordinates."""
+        self._replay = self._indices(key, list(range(len(self.tensors))), share_out(self.sizes, REPLAY_COORDINATES))
+        dense = [None if t.grad is None or t.grad.layout != torch.strided else t.grad for t in self.tensors]
+        return reading.gather(dense, self._replay)[1]
+
+    def fingerprint(self, loss: float | None, gradients: bytes) -> str:
+        """32 hexadecimal digits over loss bits, gradients before and parameters after the step (BLAKE2b, RFC 7693)."""
+        bits = struct.pack("<d", loss) if loss is not None else b""
+        values = reading.gather(self.tensors, self._replay)[1]
+        return hashlib.blake2b(bits + b"|" + gradients + b"|" + values, digest_size=16).hexdigest()
