@@ -13,7 +13,8 @@ from attacks.package import DIGITKIT, copy_distribution, install, write_record
 from attacks.project import ENGINEER, MAINTAINER, Project
 from attacks.story import Place, Planted, Seen, Story, Twin, Variant, run_and_see, seen
 
-EDITED = frozenset({"package-file-edited"})
+EDITED = frozenset({"package-modified"})
+REBUILT = frozenset({"package-drift"})
 STARTUP = frozenset({"startup-injection"})
 HOOK = "import builtins\nbuiltins.print = print  # a hook would go here\n"
 
@@ -57,7 +58,7 @@ def _edit_with_record(project: Project, draw: random.Random) -> Planted:
     write_record(project.site, info, [*DIGITKIT, *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "INSTALLER"))])
     place = Place(words=("digitkit", "1.0.0"))
     return Planted(
-        what=f"digitkit repeats rows; RECORD rewritten to match (size {size})", rules=EDITED, place=place, started=False
+        what=f"digitkit repeats rows; RECORD rewritten to match (size {size})", rules=REBUILT, place=place, started=False
     )
 
 
@@ -120,7 +121,7 @@ def _pythonstartup(project: Project, draw: random.Random) -> Planted:
     file = _folder(project) / "startup.py"
     file.write_text(HOOK)
     place = Place(words=("PYTHONSTARTUP",))
-    return Planted(what="PYTHONSTARTUP is set", rules=STARTUP, place=place, started=None, env={"PYTHONSTARTUP": str(file)})
+    return Planted(what="PYTHONSTARTUP is set", rules=STARTUP, place=place, least="warning", env={"PYTHONSTARTUP": str(file)})
 
 
 def _folder(project: Project) -> Path:

@@ -44,6 +44,7 @@ class Planted:
 
     `rules` are the ids of which one must be reported; empty where an action must be refused instead. `started=False`
     says that the training command must not have been started. `env` and `command` are how the run is started then.
+    `least` is the severity that a finding must have to count.
     """
 
     what: str
@@ -53,6 +54,7 @@ class Planted:
     started: bool | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     command: tuple[str, ...] = ()
+    least: str = "error"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,9 @@ class Seen:
     seconds: float = 0.0
     refused: str | None = None
 
-    @property
-    def errors(self) -> tuple[Mapping[str, Any], ...]:
-        return tuple(finding for finding in self.findings if SEVERITIES.index(finding["severity"]) >= 2)
+    def at_least(self, severity: str) -> tuple[Mapping[str, Any], ...]:
+        least = SEVERITIES.index(severity)
+        return tuple(finding for finding in self.findings if SEVERITIES.index(finding["severity"]) >= least)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ def judge(story: str, variant: Variant, planted: Planted, said: Seen) -> Judgeme
     missing: list[str] = []
     best: Mapping[str, Any] | None = None
     if planted.rules:
-        hits = [finding for finding in said.errors if finding["rule"] in planted.rules]
+        hits = [finding for finding in said.at_least(planted.least) if finding["rule"] in planted.rules]
         graded = sorted(((_faults(finding, planted), finding) for finding in hits), key=lambda pair: len(pair[0]))
         if graded:
             missing, best = list(graded[0][0]), graded[0][1]
@@ -177,7 +179,7 @@ def judge(story: str, variant: Variant, planted: Planted, said: Seen) -> Judgeme
 
 def alarms(said: Seen) -> tuple[str, ...]:
     """What an accept twin must not show."""
-    found = [f"{finding['rule']} {_where(finding)}: {finding['message'][:200]}" for finding in said.errors]
+    found = [f"{finding['rule']} {_where(finding)}: {finding['message'][:200]}" for finding in said.at_least("error")]
     if said.refused is not None:
         found.append(said.refused)
     if any(said.codes) and not found:
