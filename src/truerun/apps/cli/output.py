@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -15,16 +14,15 @@ import click
 from truerun.core.codec import to_json
 from truerun.core.errors import TruerunError
 from truerun.core.finding import Finding, Location, Severity
+from truerun.core.visible import make_visible
 
 F = TypeVar("F", bound=Callable[..., Any])
 COLORS = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "magenta"}
-# C0 and C1 controls, and the bidirectional overrides that make text read differently from what it is (Trojan Source).
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 def escape(text: str) -> str:
     """*text* with control and bidirectional characters made visible, so that nothing shown can act on the terminal."""
-    return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+    return make_visible(text)
 
 
 def options(function: F) -> F:
