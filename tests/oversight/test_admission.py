@@ -403,52 +403,50 @@ def test_ignoring_approvals_never_turns_hold_into_allow(team):
 
 
 ACTS = st.one_of(
-    st.tuples(st.just("propose"), st.sampled_from(("evil", "worse", "good"))),
-    st.tuples(st.just("approve"), st.sampled_from(("evil", "worse"))),
-    st.tuples(st.just("reject"), st.sampled_from(("evil", "good"))),
-    st.tuples(st.just("add"), st.sampled_from(("sock", "puppet", "mira", "emil", "tara", "rnira"))),
+    st.tuples(st.just("propose"), st.sampled_from(("evil", "good"))),
+    st.tuples(st.just("owner"), st.sampled_from(("sock", "mira", "emil"))),
+    st.tuples(st.just("maintainer"), st.sampled_from(("sock", "puppet", "mira", "rnira"))),
+    st.tuples(st.just("engineer"), st.sampled_from(("sock", "muppet", "emil"))),
     st.tuples(st.just("trainee"), st.sampled_from(("pupil", "tara"))),
     st.tuples(st.just("robot"), st.sampled_from(("ci", "sock"))),
     st.tuples(st.just("revoke"), st.sampled_from(("mira", "emil", "sock", "olga"))),
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    villain=st.sampled_from(("olga", "mira", "emil", "tara", "stranger")),
-    acts=st.lists(st.tuples(st.integers(0, 5), ACTS), min_size=1, max_size=9),
+    villain=st.sampled_from(("olga", "olga", "mira", "emil", "tara", "stranger")),
+    acts=st.lists(st.tuples(st.integers(0, 3), ACTS), max_size=7),
 )
 def test_no_sequence_of_actions_by_one_person_reaches_allow(another_team, villain, acts):
     """
     Property: in a team that has approved a lock together, one person alone never gets another lock allowed.
 
-    They hold their own key and the keys of every account they make. Whatever they propose, approve, reject, add and revoke,
-    in any order and with any of these keys, the lock is held.
+    They hold their own key and the keys of every account they make. Whatever they propose, add and revoke, in any order
+    and with any of these keys, and though each of the keys says yes at the end: the lock is held.
     """
     team = another_team()
     team.add("mira", Role.MAINTAINER)
     team.add("emil")
     team.add("tara", Role.TRAINEE, mentor="mira")
     team.decide("good", by="mira", proposal=team.propose("good", by="emil"))
-    keys, proposals = [villain], {"good": 5}
-    for turn, (number, (act, target)) in enumerate(acts):
+    keys, proposals = [villain], []
+    for turn, (number, (act, target)) in enumerate([*acts, (0, ("propose", "evil"))]):
         by = keys[number % len(keys)]
         if act == "propose":
-            proposals[target] = team.propose(target, by=by)
-        elif act in ("approve", "reject") and target in proposals:
-            answer = Answer.APPROVE if act == "approve" else Answer.REJECT
-            team.decide(target, by=by, proposal=proposals[target], answer=answer)
+            proposals.append((target, team.propose(target, by=by)))
         elif act == "revoke":
             team.revoke(target, by=by)
-        elif act in ("add", "trainee", "robot"):
+        else:
             keys.append(f"villain {turn}")
-            role = {"add": Role.MAINTAINER if number % 2 else Role.OWNER, "trainee": Role.TRAINEE, "robot": Role.ENGINEER}[act]
-            if target in ("mira", "emil", "tara") and act == "add":
-                role = {"mira": Role.MAINTAINER, "emil": Role.ENGINEER, "tara": Role.TRAINEE}[target]
-            mentor = ("mira" if target == "tara" else "sock") if role is Role.TRAINEE else None
+            person = team.people().known(target)
+            role = person.role if person and number else Role.ENGINEER if act == "robot" else Role(act)
+            mentor = (person.mentor if person and number else "sock") if role is Role.TRAINEE else None
             team.add(target, role, by=by, keys=keys[-1:], mentor=mentor, robot=act == "robot")
-    for content in ("evil", "worse"):
-        assert admit(team, content).outcome is not Outcome.ALLOW
+    for content, proposal in proposals:
+        for key in keys:
+            team.decide(content, by=key, proposal=proposal)
+    assert admit(team, "evil").outcome is not Outcome.ALLOW
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
