@@ -1,4 +1,6 @@
-"""The object store: blobs by the BLAKE3 of their bytes, so that every locked state can be rebuilt.
+"""The object store: blobs by the digest of their bytes, so that every locked state can be rebuilt.
+
+Files and lists are named by BLAKE3 (`ab/cdef…`), locks by the SHA-256 of their canonical JSON (`sha256/ab/cdef…`).
 
 Files are copied, never linked: originals are edited in place, and a link would change with them. What is read back is
 verified against its name. Objects are never deleted here.
@@ -15,7 +17,7 @@ from typing import BinaryIO
 
 from blake3 import blake3
 
-from truerun.core.digest import Digest
+from truerun.core.digest import Digest, digest_bytes
 from truerun.core.errors import InputError, StorageError, VerificationError
 
 _CHUNK = 1 << 20
@@ -27,9 +29,12 @@ def blake3_of(data: bytes) -> Digest:
     return Digest("blake3", blake3(data).hexdigest())
 
 
+_ALGORITHMS: dict[str, Callable[[bytes], Digest]] = {"blake3": blake3_of, "sha256": digest_bytes}
+
+
 class ObjectStore:
     """
-    Blobs under *root* as `ab/cdef…`, each written whole or not at all and flushed to disk before its name appears.
+    Blobs under *root*, each written whole or not at all and flushed to disk before its name appears.
 
     Concurrent writers of the same bytes are harmless: both write the same object.
     """
@@ -38,17 +43,17 @@ class ObjectStore:
         self.root = root
 
     def __contains__(self, digest: Digest) -> bool:
-        return digest.algorithm == "blake3" and self.path(digest).is_file()
+        return digest.algorithm in _ALGORITHMS and self.path(digest).is_file()
 
     def path(self, digest: Digest) -> Path:
-        """Where *digest* is or would be; raises InputError for another algorithm than BLAKE3."""
-        if digest.algorithm != "blake3":
-            raise InputError("objects are named by BLAKE3", got=digest.algorithm, expected="blake3")
-        return self.root / digest.value[:2] / digest.value[2:]
+        """Where *digest* is or would be; raises InputError for an algorithm that names no objects."""
+        if digest.algorithm not in _ALGORITHMS:
+            raise InputError("no object has such a name", got=digest.algorithm, expected=" or ".join(_ALGORITHMS))
+        return self.root / ("" if digest.algorithm == "blake3" else digest.algorithm) / digest.value[:2] / digest.value[2:]
 
-    def put_bytes(self, data: bytes) -> Digest:
+    def put_bytes(self, data: bytes, algorithm: str = "blake3") -> Digest:
         """Store *data*; raises StorageError when it cannot be written."""
-        digest = blake3_of(data)
+        digest = _ALGORITHMS[algorithm](data)
         if digest not in self:
             self._write(digest, lambda stream: stream.write(data))
         return digest
@@ -81,7 +86,7 @@ class ObjectStore:
                 got=error.strerror,
                 next_step="it was above the keep limit, or .truerun/objects was cleaned; restore it from a backup",
             ) from error
-        if blake3_of(data) != digest:
+        if _ALGORITHMS[digest.algorithm](data) != digest:
             raise VerificationError(
                 f"object {digest.short} does not hold the bytes it is named after", next_step=f"restore {path} from a backup"
             )

@@ -50,7 +50,8 @@ class LockedData:
     One declared data set.
 
     `rows` counts rows; `columns` maps a column to its type; `row_digests` is the digest of a stored object that lists
-    every row's digest in order, so that rows can be compared between locks; `contributors` counts rows by who added
+    every row's digest in order, so that rows can be compared between locks; `file_rows` counts the rows of each of
+    `files`; `contributors` counts rows by who added
     them; `profile` is the digest of a stored object with the statistics that data rules compare against.
     """
 
@@ -64,6 +65,7 @@ class LockedData:
     contributor: str | None = None
     id: str | None = None
     contributors: Mapping[str, int] = field(default_factory=dict)
+    file_rows: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
