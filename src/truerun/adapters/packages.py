@@ -125,7 +125,24 @@ def _which(word: str, root: Path, environ: Mapping[str, str]) -> Path | None:
         path = root / word
         return path if path.is_file() else None
     found = shutil.which(word, path=environ.get("PATH"))
-    return Path(found) if found else None
+    if found is None:
+        return None
+    path = Path(found)
+    return _behind_shim(path, root, environ) if path.parent.name == "shims" else path
+
+
+def _behind_shim(shim: Path, root: Path, environ: Mapping[str, str]) -> Path:
+    """The file that a pyenv shim stands for, by pyenv's order: PYENV_VERSION, .python-version here or above, its own setting."""
+    home = shim.parent.parent
+    files = [folder / ".python-version" for folder in (root, *root.parents)] + [home / "version"]
+    named = environ.get("PYENV_VERSION") or next(
+        (read_bounded(file, 4096).decode("utf-8", "replace") for file in files if file.is_file()), ""
+    )
+    for version in named.replace(":", " ").split():
+        for folder in sorted((home / "versions").glob(f"{version}*") if re.fullmatch(r"[\w.-]+", version) else (), reverse=True):
+            if (folder / "bin" / shim.name).is_file():
+                return folder / "bin" / shim.name
+    return shim
 
 
 def _describe(path: Path) -> Interpreter:
@@ -143,7 +160,19 @@ def _describe(path: Path) -> Interpreter:
     folders = [folder for home in homes for folder in _site_folders(home, short)]
     if settings is None:
         folders += [folder for folder in (Path.home() / f".local/lib/python{short}/site-packages",) if folder.is_dir()]
+    folders += [linked for folder in folders for linked in _linked_folders(folder)]
     return Interpreter(path=path, version=version or short, site_packages=tuple(dict.fromkeys(folders)))
+
+
+def _linked_folders(folder: Path) -> list[Path]:
+    """Folders that `.pth` files in *folder* put on the path, as `site.py` reads them; what they import is not run."""
+    lines = [
+        line
+        for file in sorted(folder.glob("*.pth"))
+        for line in read_bounded(file, MAX_SCRIPT_BYTES).decode("utf-8", "replace").split("\n")
+    ]
+    named = [folder / line.strip() for line in lines if line.strip() and not line.startswith(("#", "import ", "import\t"))]
+    return [path for path in named if path.is_dir()]
 
 
 def _venv_settings(prefix: Path) -> dict[str, str] | None:
