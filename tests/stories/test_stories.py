@@ -12,7 +12,6 @@ import random
 from pathlib import Path
 
 import pytest
-
 from attacks.catalogue import STORIES
 from attacks.project import Project, build
 from attacks.story import Story, tell, tell_twin
@@ -57,6 +56,6 @@ def test_every_variant_and_twin(seed: int, tmp_path: Path) -> None:
 
 def test_catalogue_is_complete() -> None:
     """The seventeen stories that the main job asks for, each with a twin."""
-    wanted = "D1 D2 D4 C1 C2 C5 E1 E3 K1 R1 R2 R3 R5 P1 P4 P5 P6".split()
+    wanted = ["D1", "D2", "D4", "C1", "C2", "C5", "E1", "E3", "K1", "R1", "R2", "R3", "R5", "P1", "P4", "P5", "P6"]
     assert [story.id for story in STORIES] == wanted
     assert all(story.twins and story.variants for story in STORIES)
