@@ -120,6 +120,12 @@ class TestPolicy:
         team.decide("good", by="mira", proposal=entry)
         assert who(admit(team)) == [("olga",)]
 
+    def test_a_trainee_whose_rows_somebody_else_proposes_still_has_a_mentor(self, team):
+        rows = Change(kind=ChangeKind.DATA, action=Action.ROWS_ADDED, name="train", key="tara", after={"count": 2})
+        entry = team.propose("good", by="emil", changes=(rows,))
+        team.decide("good", by="olga", proposal=entry)
+        assert who(admit(team)) == [("mira",)]
+
     def test_going_back_to_an_approved_lock_needs_nothing_new(self, team):
         first = team.propose("good", by="emil")
         team.decide("good", by="mira", proposal=first)

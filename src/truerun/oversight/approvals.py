@@ -7,9 +7,11 @@ earlier proposal of exactly that lock, which its author had seen. Anything else 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from truerun.core.actor import Person
+from truerun.core.change import Action, Change
 from truerun.core.digest import Digest
 from truerun.core.fact import LockDecided, LockProposed
 from truerun.ledger.history import History, Recorded
@@ -79,8 +81,7 @@ def read_docket(history: History, people: People) -> Docket:
             actor = people.actor(record.key, record.index).id
             ignored.append(Ignored(entry=record.index, lock=fact.lock, actor=actor, reason=reason or _NOBODY))
         elif isinstance(fact, LockProposed):
-            actors = {change.actor.id for change in fact.changes if change.actor is not None}
-            named = frozenset(actor for actor in actors if people.known(actor) is not None)
+            named = frozenset(name for change in fact.changes for name in _names(change) if people.known(name) is not None)
             proposals[record.index] = Proposal(entry=record.index, key=record.key, person=person, fact=fact, named=named)
         else:
             votes.append(Vote(entry=record.index, key=record.key, person=person, fact=fact))
@@ -140,6 +141,16 @@ def _explain_decision(
     if record.entry is None or record.entry.seen.size <= fact.proposal:
         return f"it was signed before entry {fact.proposal}, which it answers, could be seen"
     return explain_answer(fact, proposals[fact.proposal].fact, people.origin)
+
+
+def _names(change: Change) -> Iterator[str]:
+    """Everybody whom *change* names: its actor, the author git names, the contributor of its rows."""
+    if change.actor is not None:
+        yield change.actor.id
+    if isinstance(author := change.detail.get("git_author"), str):
+        yield author
+    if change.action is Action.ROWS_ADDED and change.key:
+        yield change.key
 
 
 def _parse_time(text: str) -> dt.datetime | None:
