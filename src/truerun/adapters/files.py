@@ -19,12 +19,23 @@ from truerun.adapters.statcache import StatCache, identity
 from truerun.core.digest import Digest
 from truerun.core.errors import InputError
 
-__all__ = ["ObjectStore", "StatCache", "blake3_of", "find_files", "hash_file", "leaves", "read_bounded", "write_whole"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "ObjectStore",
+    "StatCache",
+    "blake3_of",
+    "find_files",
+    "hash_file",
+    "leaves",
+    "read_bounded",
+    "write_whole",
+]
 
 IGNORED_FOLDERS = frozenset(
     {".git", ".hg", ".truerun", ".venv", "__pycache__", "node_modules", "site-packages", ".ipynb_checkpoints"}
     | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 )
+TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
 MAX_ENTRIES = 200_000
 _CHUNK = 1 << 20
 _ATTEMPTS = 3

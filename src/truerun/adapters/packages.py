@@ -139,9 +139,11 @@ def _behind_shim(shim: Path, root: Path, environ: Mapping[str, str]) -> Path:
         (read_bounded(file, 4096).decode("utf-8", "replace") for file in files if file.is_file()), ""
     )
     for version in named.replace(":", " ").split():
-        for folder in sorted((home / "versions").glob(f"{version}*") if re.fullmatch(r"[\w.-]+", version) else (), reverse=True):
-            if (folder / "bin" / shim.name).is_file():
-                return folder / "bin" / shim.name
+        if re.fullmatch(r"[\w.-]+", version):
+            # `3.11` means the newest 3.11.x; an exact name comes first.
+            for folder in (home / "versions" / version, *sorted((home / "versions").glob(f"{version}.*"), reverse=True)):
+                if (folder / "bin" / shim.name).is_file():
+                    return folder / "bin" / shim.name
     return shim
 
 

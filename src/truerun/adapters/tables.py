@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from blake3 import blake3
 
+from truerun.adapters.files import TABLE_SUFFIXES
 from truerun.core.codec import to_json
 from truerun.core.errors import InputError, MissingExtraError
-from truerun.core.rows import ALGORITHM as ROWS_ALGORITHM
 from truerun.core.rows import RowList, render_rows
 
 try:
@@ -41,9 +41,6 @@ except ImportError as error:
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
-# Names the row digests and the profile: a change of either makes a new algorithm, and old summaries are not reused.
-ALGORITHM = f"{ROWS_ALGORITHM}/profile-1"
 MAX_TABLE_BYTES = 16 * 1024**3
 MAX_CELLS = 4_000_000_000
 _CHUNK_ROWS = 65_536
@@ -210,7 +207,7 @@ def _load_file(path: Path) -> pl.DataFrame:
         elif suffix in (".jsonl", ".ndjson"):
             frame = pl.read_ndjson(path, infer_schema_length=None)
         else:
-            raise InputError(f"{path}: not a table Truerun reads", expected=", ".join(SUFFIXES))
+            raise InputError(f"{path}: not a table Truerun reads", expected=", ".join(TABLE_SUFFIXES))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or _first_line(error)}") from error
     except (pl.exceptions.PolarsError, ValueError, OverflowError) as error:

@@ -20,11 +20,13 @@ from truerun.adapters.files import blake3_of
 from truerun.apps.project import Project, read_declaration
 from truerun.core.actor import Actor, Basis, Person
 from truerun.core.change import Action, Change, ChangeKind
-from truerun.core.difference import RowDelta, RowSet, diff_locks, hunks
+from truerun.core.difference import RowDelta, RowSet, diff_locks, hunks, same
 from truerun.core.digest import Digest
 from truerun.core.errors import FormatError, InputError, UsageError
+from truerun.core.fact import LockProposed
 from truerun.core.lock import Lock, LockedData, LockedKey
 from truerun.core.rows import diff_rows, parse_rows
+from truerun.ledger.history import History, Recorded
 
 MAX_BLAMED = 200
 FIRST_ROWS = 8
@@ -63,10 +65,15 @@ def compare_locks(project: Project, old: Lock | None, new: Lock, fresh: Fetch | 
 
 
 def signed_by(project: Project, changes: tuple[Change, ...], person: Person) -> tuple[Change, ...]:
-    """*changes* as made by *person*, whose signature the entry will carry; where git names another author, in the detail."""
+    """
+    *changes* as made by *person*, whose signature the entry will carry.
+
+    Where git names another author, that one's id (or email address) is in `detail["git_author"]`.
+    """
     actor = Actor(id=person.id, basis=Basis.SIGNED)
+    names = {other.name: other.id for other in project.people().all()}
     return tuple(
-        dataclasses.replace(change, actor=actor, detail={**change.detail, **_git_detail(project.root, change, person, position)})
+        dataclasses.replace(change, actor=actor, detail={**change.detail, **_git_detail(project.root, change, names, position)})
         for position, change in enumerate(changes)
     )
 
@@ -77,6 +84,51 @@ def observed_in_tree(project: Project, changes: tuple[Change, ...]) -> tuple[Cha
         change.attributed(_observed_actor(project.root, change) if position < MAX_BLAMED else None)
         for position, change in enumerate(changes)
     )
+
+
+def recorded_by(project: Project, changes: tuple[Change, ...], old: Lock | None, upto: Digest | None) -> tuple[Change, ...]:
+    """
+    *changes* since *old* with the signers of the proposals, up to that of *upto* (None: the newest), that made them.
+
+    A change counts as made by a proposal that led the same part to the same state; of several, by the newest. Its entries
+    are in `detail["entries"]`. What no proposal made is left as it is.
+    """
+    history, people = project.history(), project.people()
+    records = _proposals_between(history, old.digest if old else None, upto)
+    made: dict[tuple[object, ...], list[Recorded[LockProposed]]] = {}
+    for record in records:
+        for change in record.fact.changes:
+            made.setdefault(_part(change), []).append(record)
+    named = []
+    for change in changes:
+        found = [record for record in made.get(_part(change), ()) if upto is not None or _same_end(record, change)]
+        if found:
+            entries = [record.index for record in found]
+            detail = {**change.detail, "entries": entries}
+            named.append(dataclasses.replace(change, actor=people.actor(found[-1].key, entries[-1]), detail=detail))
+        else:
+            named.append(change)
+    return tuple(named)
+
+
+def _proposals_between(history: History, old: Digest | None, upto: Digest | None) -> tuple[Recorded[LockProposed], ...]:
+    newest = history.latest_proposal()
+    target = upto or (newest.fact.lock if newest else None)
+    chain = history.chain(old, target) if old is not None and target is not None else None
+    if chain is not None:
+        return chain
+    last = max((record.index for record in history.proposals.get(target, ())), default=-1) if target else -1
+    return tuple(record for record in history.all_proposals() if record.index <= last)
+
+
+def _part(change: Change) -> tuple[object, ...]:
+    """What a change is about, whatever was done to it."""
+    rows = change.action in (Action.ROWS_ADDED, Action.ROWS_REMOVED)
+    return change.kind, change.name, change.key, rows and change.action
+
+
+def _same_end(record: Recorded[LockProposed], change: Change) -> bool:
+    return any(_part(other) == _part(change) and same(other.after, change.after) for other in record.fact.changes)
 
 
 def _observed_actor(root: Path, change: Change) -> Actor | None:
@@ -94,11 +146,9 @@ def _observed_actor(root: Path, change: Change) -> Actor | None:
         return None
 
 
-def _git_detail(root: Path, change: Change, person: Person, position: int) -> Mapping[str, str]:
+def _git_detail(root: Path, change: Change, names: Mapping[str, str], position: int) -> Mapping[str, str]:
     author = _git_author(root, change) if position < MAX_BLAMED else None
-    if author is None or author.name == person.name:
-        return {}
-    return {"git_author": author.id, "git_commit": author.commit}
+    return {"git_author": names.get(author.name, author.id), "git_commit": author.commit} if author is not None else {}
 
 
 def _git_author(root: Path, change: Change) -> git.Author | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from truerun.adapters import git, packages
 from truerun.adapters.config_files import MAX_CONFIG_BYTES, parse_config
-from truerun.adapters.files import blake3_of, find_files, hash_file, leaves, read_bounded
+from truerun.adapters.files import TABLE_SUFFIXES, blake3_of, find_files, hash_file, leaves, read_bounded
 from truerun.apps.comparing import Comparison, compare_locks, observed_in_tree, signed_by
 from truerun.apps.project import Project
 from truerun.core.canonical import render_canonical
@@ -27,6 +27,7 @@ from truerun.core.digest import Digest, digest_value
 from truerun.core.errors import InputError, PolicyError, UsageError
 from truerun.core.fact import LockProposed
 from truerun.core.lock import Lock, LockedConfig, LockedData, LockedEnvironment, LockedFile
+from truerun.core.rows import SUMMARY
 from truerun.ledger.entry import Entry
 from truerun.ledger.signing import Signer
 
@@ -223,15 +224,16 @@ class _Resolver:
         return {path: self._file(path, KEEP_CHECKPOINT_BYTES) for path in sorted(set(paths))}
 
     def _data(self, name: str, section: DataSection) -> LockedData:
-        from truerun.adapters import tables
-
         what = f"[data.{name}]"
-        paths = self._declared(section.path, what, tables.SUFFIXES)
+        paths = self._declared(section.path, what, TABLE_SUFFIXES)
         files = tuple(self._file(path, self._keep) for path in paths)
         columns = {"label": section.label, "contributor": section.contributor, "id": section.id}
-        key = "table:" + digest_value([tables.ALGORITHM, [to_json(file) for file in files], columns]).value
+        key = "table:" + digest_value([SUMMARY, [to_json(file) for file in files], columns]).value
         summary = self._recall(key)
         if summary is None:
+            # Polars takes a fifth of a second to import: not for data that has not changed.
+            from truerun.adapters import tables
+
             table = tables.summarize([self._root / file.path for file in files], name=name, **columns)
             self._blobs[blake3_of(table.row_list)] = table.row_list
             self._blobs[blake3_of(table.profile)] = table.profile
@@ -265,6 +267,8 @@ class _Resolver:
         section = self._declaration.environment
         interpreter = packages.find_interpreter(self._declaration.project.command, self._root, self._environ)
         installed = packages.locked_packages(interpreter, section.packages, self._project.cache)
+        if not interpreter.site_packages and section.packages != "none":
+            self._notes.append(f"no folder of installed packages was found for {interpreter.path}: none are locked")
         names = {*section.variables, *self._variables_read(code)}
         return LockedEnvironment(
             python=interpreter.version,

@@ -127,9 +127,55 @@ class Project:
             next_step="copy .truerun/objects from where it was proposed",
         )
 
+    def approved_lock(self) -> Lock | None:
+        """
+        The newest lock that satisfies the policy (`oversight/admission.py`), or None.
+
+        On a project that is not critical and where nobody approves anything: the newest lock of a run that passed.
+        """
+        from truerun.core.run import Verdict
+        from truerun.oversight.admission import approved_lock
+
+        history = self.history()
+        digest = approved_lock(history, self.people())
+        if digest is None and not self.declaration.project.critical:
+            finished = [run for run in history.runs.values() if run.finished and run.finished.fact.verdict is Verdict.PASS]
+            newest = max((run for run in finished if run.started.fact.lock), key=lambda run: run.last_index, default=None)
+            digest = newest.started.fact.lock if newest else None
+        return self.lock(digest) if digest is not None else None
+
     def newest_proposal(self) -> Recorded[LockProposed] | None:
         """The newest proposal in the ledger, or None when there was none yet."""
         return self.history().latest_proposal()
+
+    def named_lock(self, text: str) -> Lock:
+        """
+        The lock that *text* names: `approved`, `head` (the newest proposal), a run's id, or the start of a lock's digest.
+
+        Raises UsageError when it names none or several, InputError when that lock is not stored here.
+        """
+        if text in ("approved", "head"):
+            lock = self.approved_lock() if text == "approved" else self.proposed_lock()
+            if lock is None:
+                missing = "no lock is approved yet" if text == "approved" else "no lock has been proposed yet"
+                raise UsageError(missing, next_step="truerun lock, then truerun approve")
+            return lock
+        history = self.history()
+        if text not in history.runs:
+            try:
+                return self.lock(history.lock(text))
+            except UsageError as error:
+                if not any(run.startswith(text) for run in history.runs):
+                    raise UsageError(
+                        f"{text!r} is no lock and no run",
+                        got=error.message,
+                        expected="the start of a lock's digest, a run's id, approved, head or .",
+                        next_step="truerun runs lists runs, truerun ledger show locks",
+                    ) from error
+        digest = history.run(text).started.fact.lock
+        if digest is None:
+            raise UsageError(f"run {text} had no lock", next_step="name another run or a lock")
+        return self.lock(digest)
 
     def proposed_lock(self) -> Lock | None:
         """The newest lock that was proposed, or None when none was yet."""

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from truerun.core.errors import FormatError
 
 ALGORITHM = "rows-blake3-1"
+# Row digests and profile together: when either is computed in a new way, summaries kept under the old name are not reused.
+SUMMARY = f"{ALGORITHM}/profile-1"
 NOBODY = ""
 
 

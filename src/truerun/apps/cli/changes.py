@@ -69,7 +69,8 @@ def _who(change: Change) -> str:
     if change.actor is None:
         return ""
     git = change.detail.get("git_author")
-    return f"  by {escape(change.actor.id)} ({change.actor.basis.value})" + (f", git says {escape(str(git))}" if git else "")
+    said = f", git says {escape(str(git))}" if git and git != change.actor.id else ""
+    return f"  by {escape(change.actor.id)} ({change.actor.basis.value}){said}"
 
 
 def _short(value: Any) -> str:
