@@ -1,13 +1,12 @@
 """Rule `environment-variable`: a variable that the code reads has another value now than when the lock was approved.
 
-Sees what is read by name with the standard library (`os.environ["LR"]`, `os.environ.get("LR")`, `os.getenv("LR")`,
-`"LR" in os.environ`). Does not see names that are computed; declare those under `[environment] variables`.
+Sees what is read by a literal name with the standard library (`os.environ["LR"]`, `os.environ.get("LR")`,
+`os.getenv("LR")`). Does not see names that are computed; declare those under `[environment] variables`.
 """
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from truerun.core.change import Change, ChangeKind
@@ -55,38 +54,3 @@ def _finding(change: Change, reference: Reference, read: VariableRead | None) ->
         actor=change.actor,
         remedy=f"unset {change.key}" if change.before is None else f"export {change.key}={change.before}",
     )
-
-
-def find_reads(source: str, path: str) -> tuple[VariableRead, ...]:
-    """Every environment variable that the Python text *source* reads by name; none where it does not parse."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # What does not parse does not run; the code rules name the file.
-        return ()
-    return tuple(VariableRead(name=name, path=path, line=line) for name, line in _names(tree))
-
-
-def _names(tree: ast.AST) -> Iterator[tuple[str, int]]:
-    for node in ast.walk(tree):
-        key: ast.expr | None = None
-        if isinstance(node, ast.Subscript) and _is_environ(node.value):
-            key = node.slice
-        elif isinstance(node, ast.Call) and node.args and _reads(node.func):
-            key = node.args[0]
-        elif isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
-            key = node.left if _is_environ(node.comparators[0]) else None
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-            yield key.value, key.lineno
-
-
-def _is_environ(node: ast.expr) -> bool:
-    return (isinstance(node, ast.Attribute) and node.attr in ("environ", "environb")) or (
-        isinstance(node, ast.Name) and node.id in ("environ", "environb")
-    )
-
-
-def _reads(function: ast.expr) -> bool:
-    if isinstance(function, ast.Attribute):
-        return function.attr == "getenv" or (function.attr in ("get", "pop", "setdefault") and _is_environ(function.value))
-    return isinstance(function, ast.Name) and function.id == "getenv"

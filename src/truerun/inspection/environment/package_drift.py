@@ -35,7 +35,9 @@ def _finding(change: Change, reference: Reference) -> Finding:
     elif change.action is Action.REMOVED:
         said = f"{name} {shown(change.before)} {reference.since} and is not installed any more"
     elif change.key == "RECORD":
-        said = f"{name} has the version that {reference.since}, but another list of files (RECORD)"
+        locked = reference.lock.environment.packages.get(name)
+        version = f"{name} {locked.version}" if locked else name
+        said = f"{version} has the version that {reference.since}, but another list of files (RECORD)"
     else:
         said = f"{name} is {shown(change.after)}; {shown(change.before)} {reference.since}"
     wanted = f"{name}=={change.before}" if change.key is None and isinstance(change.before, str) else name

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from truerun.core.actor import Actor, Basis
 from truerun.core.digest import Digest
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
@@ -29,7 +30,8 @@ class ModifiedFile:
     One installed file that does not match its RECORD.
 
     `path` is relative to site-packages; `observed` is None when the file is missing or (with `problem`) unreadable;
-    `line` is the first differing line where an untouched copy is known.
+    `line` is the first differing line where an untouched copy is known; `written` is the file's last modification as it
+    claims itself (RFC 3339), and `owner` the account it belongs to.
     """
 
     distribution: str
@@ -39,6 +41,8 @@ class ModifiedFile:
     observed: Digest | None
     line: int | None = None
     problem: str | None = None
+    written: str | None = None
+    owner: str | None = None
 
 
 def check_files(modified: Iterable[ModifiedFile]) -> tuple[Finding, ...]:
@@ -54,7 +58,8 @@ def _finding(file: ModifiedFile) -> Finding:
     elif file.observed is None:
         said = f"{at} of {package} is missing"
     else:
-        said = f"{at} was edited after {package} was installed: its hash is not the one in RECORD"
+        when = f" (last written {file.written})" if file.written else ""
+        said = f"{at} was edited after {package} was installed: its hash is not the one in RECORD{when}"
     runs = file.path.endswith(_RUNS)
     return RULE.finding(
         Subject(kind="environment", name=file.distribution, key=file.path),
@@ -64,7 +69,9 @@ def _finding(file: ModifiedFile) -> Finding:
             "version": file.version,
             "declared": file.expected.render(),
             "observed": file.observed.render() if file.observed else None,
+            "written": file.written,
         },
         location=Location(path=file.path, line=file.line),
+        actor=Actor(id=file.owner, basis=Basis.FILESYSTEM) if file.owner else None,
         remedy=f"pip install --force-reinstall --no-deps {file.distribution}=={file.version}",
     )
