@@ -116,7 +116,7 @@ def _decide(lock: Digest, docketed: Docketed, people: People, changes: tuple[Cha
         reasons = tuple(f"approved by {_voter(vote)} at entry {vote.entry}" for vote in counted)
         return Decision(outcome=Outcome.ALLOW, lock=lock, reasons=reasons, approvals=_entries(counted), policy=POLICY)
     if approved is not None and changes is not None and not any(change.protected for change in changes):
-        reason = f"nothing protected changed since lock {approved.proposal.fact.lock.short}, approved at entry {approved.proposal.entry}"
+        reason = f"nothing protected changed since the approved lock {approved.proposal.fact.lock.short} (entry {approved.proposal.entry})"
         return Decision(
             outcome=Outcome.ALLOW, lock=lock, reasons=(reason,), approvals=_entries(approved.outlook.counted), policy=POLICY
         )
@@ -163,10 +163,10 @@ def _was_critical(approved: Review | None, lock_of: Callable[[Digest], Lock] | N
 def _changed_by(review: Review) -> str:
     authors = ", ".join(sorted(review.case.authors))
     if review.base is None:
-        return f"proposed at entry {review.proposal.entry}; no lock is approved yet, and until now {authors} made changes"
+        return f"proposed at entry {review.proposal.entry}; no lock is approved yet; so far {authors} made changes"
     base = review.base
     return (
-        f"proposed at entry {review.proposal.entry}; since lock {base.fact.lock.short}, approved at entry {base.entry}, "
+        f"proposed at entry {review.proposal.entry}; since the approved lock {base.fact.lock.short} (entry {base.entry}) "
         f"{authors} made changes"
     )
 
