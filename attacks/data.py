@@ -11,8 +11,8 @@ from attacks.project import ENGINEER, TRAINEE, Project
 from attacks.story import Place, Planted, Seen, Story, Twin, Variant, seen
 
 LABELS = frozenset({"label-disagreement"})
-VALUES = frozenset({"column-range", "column-nulls", "column-constant"})
-COPIES = frozenset({"duplicate-rows"})
+VALUES = frozenset({"data-range", "data-nulls", "data-shift"})
+COPIES = frozenset({"data-duplicates"})
 
 
 def look(project: Project, planted: Planted) -> Seen:

@@ -25,7 +25,7 @@ def verify(project: Project, planted: Planted) -> Seen:
     named = {int(number) for number in re.findall(r"(?:entry|index)\D{0,4}(\d+)", done.text())}
     if planted.place.entry not in named:
         return replace(said, text=f"names {sorted(named)}, not {planted.place.entry}: {said.text}")
-    return replace(said, refused=f"exit 5, entry {planted.place.entry}")
+    return replace(said, refused="exit 5", refused_at=f"entry {planted.place.entry}")
 
 
 def _entry(connection: sqlite3.Connection, draw: random.Random) -> tuple[str, str, int, bytes, int, int]:

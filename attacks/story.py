@@ -67,6 +67,7 @@ class Seen:
     started: bool | None = None
     seconds: float = 0.0
     refused: str | None = None
+    refused_at: str = ""
 
     def at_least(self, severity: str) -> tuple[Mapping[str, Any], ...]:
         least = SEVERITIES.index(severity)
@@ -169,7 +170,7 @@ def judge(story: str, variant: Variant, planted: Planted, said: Seen) -> Judgeme
         variant=variant.name,
         planted=planted.what,
         found=best["rule"] if best else (said.refused or ""),
-        where=_where(best) if best else "",
+        where=_where(best) if best else said.refused_at,
         who=_who(best),
         steps=_delay(best, planted),
         seconds=said.seconds,

@@ -13,10 +13,10 @@ from attacks.package import DIGITKIT, install
 from attacks.project import ENGINEER, Project
 from attacks.story import Place, Planted, Story, Twin, Variant, observe_and_see, run_and_see
 
-UPDATE = frozenset({"update-attestation"})
-HYPER = frozenset({"update-attestation", "hyperparameter-drift"})
-STEPS = frozenset({"update-attestation", "step-missing"})
-BETWEEN = frozenset({"continuity", "update-attestation"})
+UPDATE = frozenset({"update-mismatch"})
+HYPER = frozenset({"update-mismatch", "hyperparameter-drift"})
+STEPS = frozenset({"update-mismatch", "step-skipped"})
+BETWEEN = frozenset({"changed-between-steps"})
 LAST_ONSET = 100
 
 INSIDE = """

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,26 +115,26 @@ def _key(folder: Path) -> Path:
     return key
 
 
-@pytest.fixture
-def bare(tmp_path: Path) -> Place:
-    """A folder with files of a project, without a ledger."""
-    root = tmp_path / "project"
-    root.mkdir()
-    _fill(root)
-    return Place(root, _key(tmp_path))
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with one owner and a lock, and the owner's key beside it."""
+    folder = tmp_path_factory.mktemp("template")
+    (folder / "project").mkdir()
+    _fill(folder / "project")
+    _begin(Place(folder / "project", _key(folder)))
+    return folder
 
 
 @pytest.fixture
-def place(bare: Place) -> Place:
-    """A project that is locked and approved by its one owner."""
-    _begin(bare)
-    return bare
+def place(template: Path, tmp_path: Path) -> Place:
+    """A copy of that project to spoil."""
+    shutil.copytree(template, tmp_path / "copy")
+    return Place(tmp_path / "copy" / "project", tmp_path / "copy" / "id")
 
 
 def _begin(place: Place) -> None:
     place.must("init", "--key", str(place.key), "--id", "olga", "--name", "Olga Example", "--yes")
     place.must("lock", "--note", "first")
-    place.must("approve", "--reason", "looked at it")
 
 
 def _says(done: subprocess.CompletedProcess[str], code: int, *words: str) -> None:
@@ -252,6 +253,7 @@ def test_damaged_ledger_stops_an_enforced_run(place: Place) -> None:
 def test_log_key_is_gone(place: Place) -> None:
     """Without the key that signs tree heads nothing can be recorded; reading still works."""
     (place.root / ".truerun" / "log.key").unlink()
+    (place.root / "config.yaml").write_text("lr: 0.3\n")
     _says(place.truerun("lock", "--note", "again"), 2, "key")
     assert place.truerun("ledger", "verify").returncode == 0
 
@@ -378,7 +380,7 @@ def test_full_disk(small_disk: Path, tmp_path: Path) -> None:
     before = place.size()
     (place.root / "config.yaml").write_text("lr: 0.3\n")
     filler = _fill_up(small_disk)
-    done = place.truerun("lock", "--note", "x" * 200_000)
+    done = place.truerun("lock", "--note", "x" * 50_000)
     assert done.returncode == 3, done.stderr
     assert "space" in done.stderr.lower() or "full" in done.stderr.lower()
     filler.unlink()
