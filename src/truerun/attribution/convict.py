@@ -13,8 +13,6 @@ import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from truerun.attribution.design import Constraints, choose, confirmations
 from truerun.attribution.hypotheses import Shape, Space, enumerate_space
 from truerun.attribution.laboratory import Laboratory, Measurement, Subset
@@ -87,7 +85,11 @@ class Conviction:
 Progress = Callable[[int, Beliefs | None], None]
 
 
-def convict(laboratory: Laboratory, question: Question, progress: Progress = lambda used, beliefs: None) -> Conviction:
+def silent(used: int, beliefs: Beliefs | None) -> None:
+    """Progress that nobody wants to see."""
+
+
+def convict(laboratory: Laboratory, question: Question, progress: Progress = silent) -> Conviction:
     """Search; *progress* is told after every round how many reruns are used and what is believed."""
     search = _Search(laboratory, question, progress)
     return search.run()
@@ -146,8 +148,10 @@ class _Search:
         return Ending.NOT_REPRODUCED if was_worse or self.question.run_crashed else Ending.NO_DEGRADATION
 
     def _repeat_is_useful(self, reference: Measurement) -> bool:
-        """A rerun equal to what was recorded to the last digit comes from a job that repeats itself: nothing to estimate."""
-        return reference.value != self.question.recorded_reference and self.question.budget >= 8
+        """A rerun that comes close to what was recorded needs no repetition: smaller noise is assumed to be there anyway."""
+        recorded, value = self.question.recorded_reference, reference.value
+        close = recorded is not None and value is not None and abs(value - recorded) <= self.question.tolerance / 3
+        return not close and self.question.budget >= 8
 
     def _repeat(self) -> None:
         again = self._measure([frozenset(), self.everything])
@@ -186,8 +190,8 @@ class _Search:
         members = beliefs.members(beliefs.best)
         if not members:
             return bool(beliefs.log_posterior[beliefs.best] >= math.log(high))
-        others = np.delete(marginals, members)
-        return bool(marginals[list(members)].min() >= high and others.max(initial=0.0) <= low)
+        others = max((value for position, value in enumerate(marginals) if position not in members), default=0.0)
+        return bool(marginals[list(members)].min() >= high and others <= low)
 
     def _believe(self, space: Space, universe: tuple[int, ...]) -> Beliefs:
         place = {item: position for position, item in enumerate(universe)}

@@ -54,7 +54,7 @@ def choose(beliefs: Beliefs, many: int, constraints: Constraints, seed: int) -> 
     outcome = _degrades(beliefs, top, proposals)
     bonus = np.asarray([CONFIRMING if subset in confirming else 0.0 for subset in proposals])
     chosen: list[int] = []
-    cells = np.zeros(len(top), dtype=np.int64)
+    cells: npt.NDArray[np.int64] = np.zeros(len(top), dtype=np.int64)
     for _ in range(min(many, len(proposals))):
         gain = _joint_entropy(cells, len(chosen), outcome, weight) + bonus
         gain[chosen] = -1.0
@@ -78,12 +78,12 @@ def _joint_entropy(cells: npt.NDArray[np.int64], rounds: int, outcome: npt.NDArr
 def _degrades(beliefs: Beliefs, rows: npt.NDArray[np.int64], proposals: list[Subset]) -> npt.NDArray[np.bool_]:
     """(rows, proposals): does a subset degrade under an explanation?"""
     space = beliefs.space
-    inside = np.zeros((space.count + 1, len(proposals)), dtype=bool)
+    inside: npt.NDArray[np.bool_] = np.zeros((space.count + 1, len(proposals)), dtype=bool)
     for column, subset in enumerate(proposals):
         inside[list(subset), column] = True
     shape, members = space.shape[rows], space.members[rows]
-    every = np.ones((len(rows), len(proposals)), dtype=bool)
-    some = np.zeros((len(rows), len(proposals)), dtype=bool)
+    every: npt.NDArray[np.bool_] = np.ones((len(rows), len(proposals)), dtype=bool)
+    some: npt.NDArray[np.bool_] = np.zeros((len(rows), len(proposals)), dtype=bool)
     for column in range(3):
         here = inside[members[:, column]]
         absent = members[:, column] < 0
@@ -116,11 +116,10 @@ def _random_subsets(beliefs: Beliefs, suspects: list[int], generator: np.random.
     """Random halves, thirds and quarters of the candidates, each with and without the present suspects."""
     count = beliefs.space.count
     result: list[Subset] = []
-    for share in np.resize([0.5, 0.3, 0.2, 0.65], RANDOM_PROPOSALS):
+    for share in (0.5, 0.3, 0.2, 0.65) * (RANDOM_PROPOSALS // 4):
         drawn = frozenset(np.flatnonzero(generator.random(count) < share).tolist())
         result.append(drawn)
-        for suspect in suspects[:3]:
-            result.append(drawn - {suspect})
+        result.extend(drawn - {suspect} for suspect in suspects[:3])
     return result
 
 

@@ -57,9 +57,7 @@ class Space:
 
     def keep(self, chosen: npt.NDArray[np.bool_]) -> Space:
         """Only the explanations *chosen*; priors keep their proportions."""
-        return Space(
-            count=self.count, members=self.members[chosen], shape=self.shape[chosen], log_prior=self.log_prior[chosen]
-        )
+        return Space(count=self.count, members=self.members[chosen], shape=self.shape[chosen], log_prior=self.log_prior[chosen])
 
     def involves(self) -> npt.NDArray[np.float64]:
         """(H, count): 1 where a candidate is part of an explanation."""
@@ -93,7 +91,7 @@ def enumerate_space(weights: Sequence[float]) -> Space:
 def _block(
     shape: Shape, groups: Sequence[tuple[int, ...]], logs: npt.NDArray[np.float64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int8], npt.NDArray[np.float64]]:
-    members = np.full((len(groups), 3), -1, dtype=np.int64)
+    members: npt.NDArray[np.int64] = np.full((len(groups), 3), -1, dtype=np.int64)
     size = len(groups[0]) if groups else 0
     if size:
         members[:, :size] = np.asarray(groups, dtype=np.int64)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from truerun.attribution.hypotheses import Shape, Space
 
-Floats = npt.NDArray[np.float64]
+Floats: TypeAlias = npt.NDArray[np.float64]
 ODD = 0.01  # share of reruns that may be anything
 SPREAD = 0.2  # a degraded level varies between reruns by this share of itself: broken training is erratic
 SLAB_RATIO = 1.15
@@ -73,7 +74,7 @@ def believe(space: Space, subsets: Sequence[frozenset[int]], drops: Sequence[flo
 
     Explanations that have become hopeless are left out of the result's space.
     """
-    inside = np.zeros((len(subsets), space.count), dtype=bool)
+    inside: npt.NDArray[np.bool_] = np.zeros((len(subsets), space.count), dtype=bool)
     for row, subset in enumerate(subsets):
         inside[row, list(subset)] = True
     observed = np.asarray(drops, dtype=float)
@@ -91,51 +92,52 @@ def _log_likelihood(space: Space, inside: npt.NDArray[np.bool_], drops: Floats, 
     good = np.logaddexp(_within(drops, noise, scale.tolerance) + np.log1p(-ODD), wide)
     spread = np.hypot(noise[:, None], SPREAD * levels[None, :])
     bad = np.logaddexp(_normal(drops[:, None], levels[None, :], spread) + np.log1p(-ODD), wide)
+    level = _Level(bad=bad, partial_prior=partial_prior, full_prior=full_prior)
     total = np.zeros(len(space))
     for shape in Shape:
         rows = np.flatnonzero(space.shape == shape)
         if len(rows):
             patterns = [inside[:, space.members[rows, column]].T for column in range(_size(shape))]
-            total[rows] = _explain(shape, patterns, good, bad, partial_prior, full_prior, len(rows))
+            total[rows] = _explain(shape, patterns, good, level, len(rows))
     return total
 
 
-def _explain(
-    shape: Shape,
-    present: list[npt.NDArray[np.bool_]],
-    good: Floats,
-    bad: Floats,
-    partial_prior: Floats,
-    full_prior: Floats,
-    count: int,
-) -> Floats:
+def _explain(shape: Shape, present: list[npt.NDArray[np.bool_]], good: Floats, level: _Level, count: int) -> Floats:
     """Log-likelihood of every explanation of one *shape*; `present[m]` (h, K): is member m in rerun k?"""
     if shape is Shape.NONE:
         return np.full(count, good.sum())
     full = np.logical_and.reduce(present)
     if shape is Shape.TOGETHER:
-        return _at_good(~full, good) + _at_level(full, bad, full_prior)
+        return np.asarray(~full @ good + level.of(full, whole=True))
     if shape is Shape.WORSENS:
         alone = present[0] & ~present[1]
-        return _at_good(~present[0], good) + _at_level(full, bad, full_prior) + _at_level(alone, bad, partial_prior)
-    total = _at_good(~np.logical_or.reduce(present), good) + _at_level(full, bad, full_prior)
+        return np.asarray(~present[0] @ good + level.of(full, whole=True) + level.of(alone))
+    total = ~np.logical_or.reduce(present) @ good + level.of(full, whole=True)
     for bits in range(1, 2 ** len(present) - 1):
         masks = [mask if bits >> member & 1 else ~mask for member, mask in enumerate(present)]
-        total += _at_level(np.logical_and.reduce(masks), bad, partial_prior)
-    return total
+        total += level.of(np.logical_and.reduce(masks))
+    return np.asarray(total)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Level:
+    """
+    Reruns with the same harmful changes share one unknown level. `bad` (K, G) is the log density of each rerun at each level;
+    the priors (G,) are for a part of the harmful changes and for all of them.
+    """
+
+    bad: Floats
+    partial_prior: Floats
+    full_prior: Floats
+
+    def of(self, mask: npt.NDArray[np.bool_], *, whole: bool = False) -> Floats:
+        """Log-likelihood (h,) of the reruns in *mask* (h, K), their level integrated out."""
+        prior = self.full_prior if whole else self.partial_prior
+        return np.asarray(np.logaddexp.reduce(mask @ self.bad + prior[None, :], axis=1))
 
 
 def _size(shape: Shape) -> int:
     return {Shape.NONE: 0, Shape.SINGLE: 1, Shape.TRIPLE: 3}.get(shape, 2)
-
-
-def _at_good(mask: npt.NDArray[np.bool_], good: Floats) -> Floats:
-    return np.asarray(mask @ good)
-
-
-def _at_level(mask: npt.NDArray[np.bool_], bad: Floats, log_prior: Floats) -> Floats:
-    """Reruns in *mask* share one unknown level, integrated out under *log_prior* (G,)."""
-    return np.asarray(np.logaddexp.reduce(mask @ bad + log_prior[None, :], axis=1))
 
 
 def _levels(scale: Scale) -> tuple[Floats, Floats, Floats]:
