@@ -123,7 +123,7 @@ class Anchor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """Everything a report shows."""
+    """Everything a report shows. `headline` says it in one line, `summary` in three sentences."""
 
     project: str
     run: str
@@ -141,4 +141,5 @@ class Incident:
     recovered: Recovered | None = None
     anchor: Anchor | None = None
     unknowns: tuple[str, ...] = ()
+    headline: str = ""
     schema: int = SCHEMA
