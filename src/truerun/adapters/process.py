@@ -135,6 +135,14 @@ def _descendants(root: int) -> Iterator[int]:
                     stack += [int(child) for child in children.read().split()]
 
 
+def cpu_seconds(pid: int) -> float | None:
+    """Processor time that process *pid* has used so far, None once it is gone."""
+    with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return None
+
+
 def out_of_memory_kills() -> int | None:
     """How often the kernel has killed for lack of memory, in this control group or else on this host; None if it does not say."""
     for path in ("/sys/fs/cgroup/memory.events", "/proc/vmstat"):

@@ -56,7 +56,7 @@ def watch(request: WatchRequest) -> WatchOutcome:
         seconds = time.monotonic() - begun
         if kills is not None and (now := process.out_of_memory_kills()) is not None:
             observer.out_of_memory = now > kills
-    observer.finish(child.returncode, seconds)
+    observer.finish(child.returncode, timed_out=timed_out)
     files.close()
     return _outcome(observer, files, child.returncode, seconds, timed_out=timed_out)
 

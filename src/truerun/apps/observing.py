@@ -4,18 +4,42 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from truerun.adapters import process
 from truerun.adapters.probe_socket import Event, Line
+from truerun.adapters.probe_values import parse_discontinuity, parse_optimizer, parse_sample
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.run_files import RunFiles
 from truerun.apps.watched_run import Batch, StepRecord, WatchRequest
+from truerun.core.errors import FormatError
 from truerun.core.finding import Finding, Severity
 from truerun.core.run import MetricPoint
+from truerun.monitoring import metric_not_finite, probe_silent, process_killed, update_unchecked
+from truerun.monitoring.changed_between_steps import check_continuity
+from truerun.monitoring.hyperparameter_drift import HyperparameterWatch
+from truerun.monitoring.observation import OptimizerSeen
+from truerun.monitoring.reference import Reference
+from truerun.monitoring.step_skipped import StepPattern, check_never_stepped
+from truerun.monitoring.update_mismatch import check_update
 
 MAX_POINTS = 200_000
+QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
+UNWATCHED_SCANS, UNWATCHED_SECONDS = 3, 10.0
+
+
+@dataclass(slots=True, eq=False)
+class Optimizer:
+    """One optimizer of one process and what follows it from step to step."""
+
+    seen: OptimizerSeen
+    hyperparameters: HyperparameterWatch
+    pattern: StepPattern
+    groups: list[Mapping[str, Any]] = field(default_factory=list)
+    samples: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -30,7 +54,10 @@ class Process:
     spent: float = 0.0
     bye: Mapping[str, Any] | None = None
     open: bool = True
-    groups: dict[int, list[Mapping[str, Any]]] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+    rhythm: float = 0.0
+    used: float | None = None
+    optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
 
 class Observer:
@@ -44,12 +71,13 @@ class Observer:
         self.points: list[MetricPoint] = []
         self.records: list[StepRecord] = []
         self.unseen: list[str] = []
-        self.effective: dict[str, Any] = {}
-        self.sampling: dict[str, Any] = {}
         self.out_of_memory = False
         self.signals: list[int] = []
         self.urgent = False
         self._findings: dict[str, Finding] = {}
+        self._times: Counter[str] = Counter()
+        self._unwatched: dict[int, list[float]] = {}
+        self._next_scan = 1.0
         self._fresh: list[Finding] = []
         self._reach: dict[int, int] = {}
         self._batched: dict[int, int] = {}
@@ -78,8 +106,30 @@ class Observer:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All findings so far, in the order they were made."""
-        return tuple(self._findings.values())
+        """All findings so far, in the order they were made; `times` in the evidence says how often each was seen."""
+        return tuple(
+            replace(finding, evidence={**finding.evidence, "times": self._times[key]}) if self._times[key] > 1 else finding
+            for key, finding in self._findings.items()
+        )
+
+    @property
+    def effective(self) -> dict[str, Any]:
+        """Hyperparameters that rank 0's first optimizer was seen to use at its first step."""
+        first = [
+            known.optimizers[min(known.optimizers)] for known in self.processes.values() if known.rank == 0 and known.optimizers
+        ]
+        return first[0].hyperparameters.effective() if first else {}
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """How densely was looked: full checks, coordinates in each, parameters, steps of rank 0."""
+        every = [optimizer for known in self.processes.values() if known.rank == 0 for optimizer in known.optimizers.values()]
+        return {
+            "samples": sum(optimizer.samples for optimizer in every),
+            "coordinates": max((sum(optimizer.seen.counts) for optimizer in every), default=0),
+            "parameters": sum(sum(optimizer.seen.sizes) for optimizer in every),
+            "steps": self.steps,
+        }
 
     def cost(self) -> float:
         """Seconds of this process's time that one full check costs, lately."""
@@ -102,14 +152,47 @@ class Observer:
         handler = getattr(self, f"_on_{event.frame.header['kind']}", None)
         if handler is not None:
             # A frame that does not hold what its kind promises was not made by our probe: it counts as not received.
-            with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, AttributeError):
+            with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError):
                 handler(event.line, known, event.frame)
 
     def tick(self, child: int, elapsed: float) -> None:
-        """Called a few times a second while the command runs."""
+        """Called a few times a second while the command runs: looks for what does not report by itself."""
+        if not self.request.checks or elapsed < self._next_scan:
+            return
+        self._next_scan = elapsed + min(15.0, max(1.0, elapsed / 5))
+        watched = {known.pid for known in self.processes.values()}
+        for pid in process.torch_processes(child) - watched:
+            self._unwatched[pid] = [*self._unwatched.get(pid, []), elapsed]
+        now = time.monotonic()
+        for known in self.processes.values():
+            quiet = now - known.heard
+            if known.open and known.steps >= QUIET_STEPS and quiet > max(QUIET_SECONDS, QUIET_FACTOR * known.rhythm):
+                used = process.cpu_seconds(known.pid)
+                if known.used is not None and used is not None and used - known.used > 0.2 * min(15.0, quiet):
+                    self._report_all(probe_silent.check_quiet(quiet, known.offset + known.steps, known.rank or 0))
+                known.used = used
+        early = [pid for pid, times in self._unwatched.items() if times[-1] - times[0] > UNWATCHED_SECONDS and pid not in watched]
+        if early:
+            self._report_all(probe_silent.check_unwatched(len(early), self.steps))
 
-    def finish(self, returncode: int, seconds: float) -> None:
+    def finish(self, returncode: int, *, timed_out: bool) -> None:
         """The command has ended."""
+        if not self.request.checks:
+            return
+        watched = {known.pid for known in self.processes.values()}
+        missing = [pid for pid, times in self._unwatched.items() if len(times) >= UNWATCHED_SCANS and pid not in watched]
+        self._report_all(probe_silent.check_unwatched(len(missing), self.steps))
+        vanished = sum(known.steps > 0 and known.bye is None for known in self.processes.values())
+        self._report_all(
+            process_killed.check_ending(
+                returncode,
+                passed_on=tuple(self.signals),
+                out_of_memory=self.out_of_memory,
+                timed_out=timed_out,
+                vanished=vanished,
+                step=self.steps,
+            )
+        )
 
     def batch(self) -> None:
         """Flush the files and report what is new since the last batch."""
@@ -129,7 +212,8 @@ class Observer:
 
     def report(self, finding: Finding) -> None:
         """Keep *finding* unless the same one is known already; tell whoever wants to know at once."""
-        key = finding.rule + repr(finding.subject)
+        key = f"{finding.rule} {finding.subject!r} {finding.evidence.get('term')} {finding.location.rank}"
+        self._times[key] += 1
         if key in self._findings:
             return
         self._findings[key] = finding
@@ -138,6 +222,10 @@ class Observer:
         self.urgent = self.urgent or finding.severity.rank >= Severity.ERROR.rank
         if self.request.on_finding is not None:
             self.request.on_finding(finding)
+
+    def _report_all(self, findings: tuple[Finding, ...]) -> None:
+        for finding in findings if self.request.checks else ():
+            self.report(finding)
 
     # Frames, by kind.
 
@@ -151,14 +239,11 @@ class Observer:
 
     def _on_step(self, known: Process, row: list[Any]) -> None:
         step, number, own_step, backwards, loss, checked, held, fingerprint, rates, groups, notes = row
-        if known.rank is None:
-            self._place(known)
-        rank = known.rank or 0
-        known.steps = int(step)
-        at = known.offset + known.steps
+        at, rank = known.offset + int(step), known.rank or 0
+        self._report_all(probe_silent.check_gap(known.offset + known.steps + 1, at, rank))
+        known.rhythm = 0.9 * known.rhythm + 0.1 * (time.monotonic() - known.heard)
+        known.heard, known.steps = time.monotonic(), int(step)
         self._reach[rank] = max(self._reach.get(rank, 0), at)
-        if groups is not None:
-            known.groups[number] = groups
         record = StepRecord(
             step=at,
             rank=rank,
@@ -173,6 +258,17 @@ class Observer:
         self.files.step(rank, {**{name: getattr(record, name) for name in StepRecord.__slots__}, **shown})
         if self.request.keep_records and rank == 0:
             self.records.append(record)
+        self._judge_step(known.optimizers[record.optimizer], record, rates, groups, frozenset(map(str, notes)))
+
+    def _judge_step(self, optimizer: Optimizer, record: StepRecord, rates: list[Any], groups: Any, notes: frozenset[str]) -> None:
+        if groups is not None:
+            optimizer.groups = groups
+        now = [{**group, "lr": rate} if rate is not None else group for group, rate in zip(optimizer.groups, rates, strict=True)]
+        self._report_all(optimizer.hyperparameters.check(now, record.step, notes))
+        if optimizer.seen.obstacle is None or not notes & {"closure"}:
+            self._report_all(optimizer.pattern.check(record.backwards, record.step, notes))
+        if record.loss is not None:
+            self._report_all(metric_not_finite.check_finite("loss", record.loss, record.step, record.rank))
 
     def _place(self, known: Process) -> None:
         """Give a process that steps its rank: RANK if it has one, else the first place no living process holds."""
@@ -186,16 +282,66 @@ class Observer:
         for name, value in frame.header["values"].items():
             point = MetricPoint(name=str(name), step=step, value=float(value))
             self.files.metric(point, known.rank or 0)
+            self._report_all(metric_not_finite.check_finite(point.name, point.value, step, known.rank or 0))
             if known.rank in (0, None):
                 self.metrics[point.name] = point.value
                 if len(self.points) < MAX_POINTS:
                     self.points.append(point)
 
-    def _on_bye(self, line: Line, known: Process, frame: Frame) -> None:
-        known.bye = frame.header
-        known.steps = max(known.steps, int(frame.header["steps"]))
-        known.spent = float(frame.header["spent"])
+    def _on_optimizer(self, line: Line, known: Process, frame: Frame) -> None:
+        if known.rank is None:
+            self._place(known)
+        seen = parse_optimizer(frame, known.rank or 0)
+        before = known.optimizers.get(seen.number)
+        if before is not None:
+            before.seen = seen
+        else:
+            reference = self.request.reference
+            accumulation = reference.values.get("accumulation")
+            known.optimizers[seen.number] = Optimizer(
+                seen,
+                # The declaration speaks of the first optimizer; others are followed for consistency only.
+                HyperparameterWatch(seen.rule, seen.kind, seen.rank, reference if not known.optimizers else Reference()),
+                StepPattern(seen.kind, seen.rank, accumulation if isinstance(accumulation, int) else None),
+            )
+        if seen.obstacle is not None:
+            self._unseen(update_unchecked.check_obstacle(seen))
+
+    def _unseen(self, findings: tuple[Finding, ...]) -> None:
+        self.unseen += [finding.message for finding in findings if finding.message not in self.unseen]
+        self._report_all(findings)
 
     def _on_sample(self, line: Line, known: Process, frame: Frame) -> None:
         begun = time.thread_time()
+        optimizer = known.optimizers[frame.header["optimizer"]]
+        sample = parse_sample(frame, optimizer.seen, known.offset + int(frame.header["step"]))
+        if self.request.checks:
+            self._report_all(check_update(sample))
+        optimizer.samples += 1
         self._cost = 0.9 * self._cost + 0.1 * (time.thread_time() - begun)
+
+    def _on_discontinuity(self, line: Line, known: Process, frame: Frame) -> None:
+        optimizer = known.optimizers[frame.header["optimizer"]]
+        if self.request.monitoring.between_steps == "forbidden":
+            step = known.offset + int(frame.header["step"])
+            self._report_all(check_continuity(parse_discontinuity(frame, optimizer.seen, step)))
+
+    def _on_backwards(self, line: Line, known: Process, frame: Frame) -> None:
+        count, optimizers = int(frame.header["count"]), int(frame.header["optimizers"])
+        self._report_all(check_never_stepped(count, optimizers, known.rank or 0, ended=False))
+
+    def _on_unhooked(self, line: Line, known: Process, frame: Frame) -> None:
+        self._report_all(probe_silent.check_unhooked(known.offset + known.steps, known.rank or 0))
+
+    def _on_fault(self, line: Line, known: Process, frame: Frame) -> None:
+        what = str(frame.header["what"])[:400]
+        self._unseen(probe_silent.check_fault(known.offset + known.steps, what, known.rank or 0))
+
+    def _on_bye(self, line: Line, known: Process, frame: Frame) -> None:
+        header = known.bye = frame.header
+        rank, steps = known.rank or 0, int(header["steps"])
+        known.spent = float(header["spent"])
+        self._report_all(probe_silent.check_gap(known.offset + known.steps + 1, known.offset + steps + 1, rank))
+        self._report_all(probe_silent.check_dropped(int(header["dropped"]), rank))
+        if not steps:
+            self._report_all(check_never_stepped(int(header["backwards"]), int(header["optimizers"]), rank, ended=True))

@@ -120,7 +120,10 @@ class Probe:
             self._flush()
             self.channel.send({"kind": "discontinuity", **self._stamp(watched), "notes": list(self.notes), **header}, buffers)
         if closure:
-            watched.obstacle = watched.obstacle or "step(closure), whose gradients are made inside the step"
+            self.note("closure")
+            if watched.obstacle is None:
+                watched.obstacle = "step(closure), whose gradients are made inside the step"
+                self.channel.send({**watched.describe(optimizer), "again": True, "step": self.steps})
         if self.key is not None:
             self.gradients = watched.fingerprint_before(self.key)
         if watched.obstacle is None and self._is_due(watched):

@@ -1,0 +1,81 @@
+"""How a training process ended: by a signal from someone, by the kernel for lack of memory, or without a word.
+
+A command's own exception is not a finding: its exit code and traceback say it all. Who sent a signal is not knowable from
+outside; that one was passed on by the agent (Ctrl-C, a scheduler) is.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
+from truerun.core.rule import Rule
+
+RULE = Rule(
+    id="process-killed",
+    summary="a training process was ended by a signal or vanished without a word",
+    severity=Severity.ERROR,
+    confidence=Confidence.CERTAIN,
+)
+
+
+def check_ending(
+    returncode: int, *, passed_on: tuple[int, ...], out_of_memory: bool, timed_out: bool, vanished: int, step: int
+) -> tuple[Finding, ...]:
+    """
+    A finding for a command that a signal ended, or whose training process did not say goodbye.
+
+    *returncode* is negative for a signal (as `subprocess` has it), above 128 where a shell reports one. *passed_on* are
+    signals that the agent itself passed on; *vanished* counts processes that had taken steps and fell silent at the end.
+    """
+    number = -returncode if returncode < 0 else (returncode - 128 if 128 < returncode < 128 + signal.NSIG and vanished else 0)
+    if timed_out or (not number and not vanished):
+        return ()
+    subject, where = Subject(kind="run", name="process"), Location(step=step)
+    if not number:
+        return (
+            RULE.finding(
+                subject,
+                f"{vanished} training process{'es' if vanished > 1 else ''} ended after step {step} without a word: "
+                "killed from outside, or left by os._exit.",
+                evidence={"processes": vanished, "exit_code": returncode},
+                location=where,
+                severity=Severity.WARNING if returncode == 0 else Severity.ERROR,
+                confidence=Confidence.MEDIUM,
+                remedy="look at the command's own output and the system log around that time",
+            ),
+        )
+    name = _name(number)
+    if number in passed_on:
+        return (
+            RULE.finding(
+                subject,
+                f"The run was stopped by {name} after step {step}; the signal was sent to truerun and passed on.",
+                evidence={"signal": name, "passed_on": True},
+                location=where,
+                severity=Severity.NOTE,
+            ),
+        )
+    memory = out_of_memory and number == signal.SIGKILL
+    cause = "the kernel, for lack of memory" if memory else f"{name}, sent by another process"
+    own = number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL)
+    cause = f"{name}, a crash of its own" if own else cause
+    return (
+        RULE.finding(
+            subject,
+            f"The training process was ended after step {step} by {cause}.",
+            evidence={"signal": name, "out_of_memory": memory, "passed_on": False},
+            location=where,
+            confidence=Confidence.HIGH if memory or own else Confidence.CERTAIN,
+            remedy="give it more memory or a smaller batch"
+            if memory
+            else "ask who else may signal it; journalctl and dmesg may know",
+        ),
+    )
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
