@@ -5,7 +5,8 @@ does not depend on the file format, the order of columns, the width of numbers o
 
     row  = BLAKE3(names || cell || cell …)[:16], cells in the order of the column names
     cell = one byte for its kind, 16 bytes for its value: integers (1, 1.0 and -0.0 are integers) as 8 bytes of two's
-           complement, other numbers as 8 bytes IEEE 754, everything else as BLAKE3[:16] of its text; null and NaN nothing
+           complement where that is enough, other numbers as 8 bytes IEEE 754, everything else as BLAKE3[:16] of its
+           text (dates as ISO 8601, lists and structs as JSON); null and NaN nothing
     names = BLAKE3 of the sorted column names as a JSON list
 
 A number that a file stores with less precision (0.1 as float32) is another number. Does not read images, token shards
@@ -14,6 +15,7 @@ or archives.
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -134,10 +136,13 @@ def _encode(column: pl.Series, cells: NDArray[np.uint8]) -> None:
     if kind == pl.Boolean:
         cells[:, 0] = np.where(present, ord("b"), 0)
         cells[:, 1] = column.fill_null(value=False).to_numpy()
-    elif kind.is_integer() and kind not in (pl.UInt64, pl.Int128):
-        cells[:, 0] = np.where(present, ord("i"), 0)
-        cells[:, 1:9] = _bytes_of(column.fill_null(0).cast(pl.Int64).to_numpy().astype(">i8"))
-        cells[~present, 1:9] = 0
+    elif kind.is_integer():
+        wide = column.cast(pl.Int64, strict=False)  # null where 64 bits are too few: UInt64 and Int128
+        fits = wide.is_not_null().to_numpy()
+        cells[:, 0] = np.where(fits, ord("i"), 0)
+        cells[:, 1:9] = _bytes_of(wide.fill_null(0).to_numpy().astype(">i8"))
+        if not np.array_equal(fits, present):
+            _encode_texts(column, present & ~fits, cells)
     elif kind.is_float():
         _encode_floats(column.fill_null(0.0).cast(pl.Float64).to_numpy(), present, cells)
     else:
@@ -155,11 +160,11 @@ def _encode_floats(values: NDArray[np.float64], present: NDArray[np.bool_], cell
 
 
 def _encode_texts(column: pl.Series, present: NDArray[np.bool_], cells: NDArray[np.uint8]) -> None:
-    cells[:, 0] = np.where(present, ord("s"), 0)
-    known: dict[Any, NDArray[np.uint8]] = {}
-    for row, value in enumerate(column.to_list()):
-        if value is None:
-            continue
+    cells[present, 0] = ord("s")
+    known: dict[str, NDArray[np.uint8]] = {}
+    values = column.to_list()
+    for row in np.flatnonzero(present):
+        value = values[row]
         key = value if isinstance(value, str) else _canonical(value)
         if key not in known:
             known[key] = np.frombuffer(blake3(key.encode("utf-8", "surrogatepass")).digest(length=16), dtype=np.uint8)
@@ -167,8 +172,11 @@ def _encode_texts(column: pl.Series, present: NDArray[np.bool_], cells: NDArray[
 
 
 def _canonical(value: Any) -> str:
-    """A text for a value that is not text: lists and structs as JSON with sorted keys, numbers without a needless `.0`."""
-    return json.dumps(_simplified(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    """A text for a value that is not text: dates in ISO 8601, lists and structs as JSON, numbers without a needless `.0`."""
+    simple = _simplified(value)
+    if isinstance(simple, str):
+        return simple
+    return json.dumps(simple, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
 def _simplified(value: Any) -> Any:
@@ -182,6 +190,8 @@ def _simplified(value: Any) -> Any:
         return [_simplified(item) for item in value.to_list()]
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, dt.date | dt.time):
+        return value.isoformat()
     return value if value is None or isinstance(value, bool | int | str) else str(value)
 
 
@@ -210,7 +220,7 @@ def _load_file(path: Path) -> pl.DataFrame:
             raise InputError(f"{path}: not a table Truerun reads", expected=", ".join(TABLE_SUFFIXES))
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or _first_line(error)}") from error
-    except (pl.exceptions.PolarsError, ValueError, OverflowError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OverflowError) as error:
         raise InputError(
             f"{path} cannot be read as {suffix[1:]}: {_first_line(error)}", next_step="restore the file or correct the rows"
         ) from error

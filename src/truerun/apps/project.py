@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from truerun.adapters.config_files import toml_error
 from truerun.adapters.files import ObjectStore, StatCache, read_bounded, write_whole
+from truerun.core.canonical import parse_canonical
 from truerun.core.codec import from_json
 from truerun.core.declaration import Declaration, parse_declaration
 from truerun.core.digest import Digest
@@ -115,10 +116,8 @@ class Project:
 
     def lock(self, digest: Digest) -> Lock:
         """The lock called *digest*, from the objects or from `truerun.lock`; raises InputError when neither has it."""
-        import json
-
         if digest in self.objects:
-            return from_json(Lock, json.loads(self.objects.read(digest)), "lock")
+            return from_json(Lock, parse_canonical(self.objects.read(digest)), "lock")
         head = self.head_lock()
         if head is not None and head.digest == digest:
             return head

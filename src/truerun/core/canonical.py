@@ -37,12 +37,17 @@ def render_canonical(value: Any) -> bytes:
 def parse_canonical(data: bytes) -> Any:
     """Parse *data*; raises FormatError unless it is exactly the canonical form of the value it holds."""
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_int=_integer, parse_constant=_refuse)
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise FormatError("not JSON", got=repr(data[:60]), expected="canonical JSON (RFC 8785)") from error
     if render_canonical(value) != data:
         raise FormatError("JSON that is not canonical", got=repr(data[:60]), expected="the RFC 8785 form of the same value")
     return value
+
+
+def _integer(text: str) -> int | float:
+    # Canonical JSON writes the double 2.0**53 as 9007199254740992: whole numbers that are not exact integers are doubles.
+    return int(text) if len(text) <= 17 and abs(int(text)) <= MAX_EXACT_INTEGER else float(text)
 
 
 def _refuse(token: str) -> None:
