@@ -20,7 +20,7 @@ class Simulated:
         seed: int = 0,
         level: float = 0.95,
         parallel: int = 1,
-        crashes: Callable[[Subset], bool] = lambda subset: False,
+        crashes: Callable[[Subset], bool] | None = None,
         inert: frozenset[int] = frozenset(),
         late: frozenset[int] = frozenset(),
     ) -> None:
@@ -35,7 +35,7 @@ class Simulated:
         return tuple(self._one(subset) for subset in subsets)
 
     def _one(self, subset: Subset) -> Measurement:
-        if self.crashes(subset):
+        if self.crashes is not None and self.crashes(subset):
             return Measurement(subset=subset, value=None, crashed=True, reason="exit 1")
         value = self.level - self.effect(subset) + self.sd * float(self.generator.standard_normal())
         return Measurement(subset=subset, value=value, fingerprints=self._steps(subset, 60))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from truerun.adapters.workspace import Workspaces
 from truerun.apps.comparing import compare_locks
