@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,9 +70,9 @@ class SqliteStore:
         self._open()
 
     def close(self) -> None:
-        """Close the file; SQLite then folds its write-ahead log into it."""
+        """Close the file; the last to close it folds the write-ahead log into it. Otherwise done when the program ends."""
         with self._lock:
-            self._connection.close()
+            self._closing()
 
     @contextmanager
     def reading(self) -> Iterator[View]:
@@ -110,6 +111,7 @@ class SqliteStore:
         with _explained(self.path):
             self._connection = _connect_to_read(self.path) if self._read_only else self._connect_to_write()
             self._pid = os.getpid()
+            self._closing = weakref.finalize(self, _close, self._connection, self._pid)
 
     def _connect_to_write(self) -> sqlite3.Connection:
         try:
@@ -120,6 +122,11 @@ class SqliteStore:
                 raise
             self._read_only = True
             return _connect_to_read(self.path)
+
+
+def _close(connection: sqlite3.Connection, pid: int) -> None:
+    if pid == os.getpid():
+        connection.close()
 
 
 def _connect_to_write(path: Path) -> sqlite3.Connection:
@@ -152,6 +159,8 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=BUSY_SECONDS)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 2 * MAX_ENVELOPE_BYTES)
+    # Text where bytes belong is refused as text, and must not end in a decoding error before.
+    connection.text_factory = lambda data: data.decode("utf-8", "replace")
     # The file may come from a stranger: nothing in its schema may run functions.
     connection.execute("PRAGMA trusted_schema = OFF")
     connection.execute("PRAGMA cell_size_check = ON")
@@ -179,32 +188,36 @@ class _SqliteView:
         return bytes(rows[0][0]) if rows else None
 
     def envelopes(self, start: int | None = None, stop: int | None = None) -> Iterator[tuple[int, bytes]]:
-        bounds = (_LOWEST if start is None else start, _HIGHEST if stop is None else stop - 1)
-        return self._rows("SELECT idx, envelope FROM entries WHERE idx BETWEEN ? AND ? ORDER BY idx", bounds, "entry")
+        # One query a row: a cursor reads ahead, and would lose the last good row before a damaged one.
+        query = "SELECT idx, envelope FROM entries WHERE idx BETWEEN ? AND ? ORDER BY idx LIMIT 1"
+        following, last = _LOWEST if start is None else start, _HIGHEST if stop is None else stop - 1
+        while following <= last:
+            rows = list(self._rows(query, (following, last), max(following, 0)))
+            yield from rows
+            following = rows[-1][0] + 1 if rows else last + 1
 
     def stored(self) -> Iterator[tuple[int, bytes]]:
-        return self._rows("SELECT place, hash FROM nodes ORDER BY place", (), "stored hash")
+        return self._rows("SELECT place, hash FROM nodes ORDER BY place", (), 0)
 
     def hashes(self, places: Sequence[int]) -> tuple[bytes, ...]:
         marks = ",".join("?" * len(places))
         query = f"SELECT place, hash FROM nodes WHERE place IN ({marks})"  # noqa: S608 (question marks only)
-        return ordered_hashes(dict(self._rows(query, tuple(places), "stored hash")), places)
+        return ordered_hashes(dict(self._rows(query, tuple(places), 0)), places)
 
     def write(self, envelopes: Sequence[tuple[int, bytes]], hashes: Sequence[tuple[int, bytes]], head: bytes) -> None:
         self._connection.executemany("INSERT INTO entries VALUES (?, ?)", envelopes)
         self._connection.executemany("INSERT INTO nodes VALUES (?, ?)", hashes)
         self._connection.execute("INSERT OR REPLACE INTO head VALUES (0, ?)", (head,))
 
-    def _rows(self, query: str, bounds: Sequence[int], what: str) -> Iterator[tuple[int, bytes]]:
-        following = 0
+    def _rows(self, query: str, values: Sequence[int], index: int) -> Iterator[tuple[int, bytes]]:
+        """Rows of *query*; where the file is damaged, entry *index* is the first that cannot be relied on."""
         try:
-            for number, value in self._connection.execute(query, bounds):
+            for number, value in self._connection.execute(query, values):
                 if not isinstance(value, bytes):
-                    raise LedgerCorruptError(f"{what} {number} is not stored as bytes", index=max(number, 0))
-                following = number + 1
+                    raise LedgerCorruptError(f"row {number} is not stored as bytes", index=max(index, 0))
                 yield number, value
-        except sqlite3.DatabaseError as error:
-            raise _explain(error, self._path, following) from error
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            raise _explain(error, self._path, index) from error
 
 
 @contextmanager
@@ -212,16 +225,16 @@ def _explained(path: Path) -> Iterator[None]:
     """SQLite's errors, and the file system's, as ours."""
     try:
         yield
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # SQLite's own message may quote bytes of a damaged schema
         raise _explain(error, path, 0) from error
 
 
-def _explain(error: sqlite3.Error, path: Path, index: int) -> TruerunError:
+def _explain(error: Exception, path: Path, index: int) -> TruerunError:
     code = _code(error)
     if code in _STEPS:
         what, step = _STEPS[code]
         return StorageError(f"{what}: {path}", got=str(error), next_step=step)
-    if code in _CORRUPT:
+    if code in _CORRUPT or isinstance(error, UnicodeDecodeError):
         return LedgerCorruptError(
             f"{path} is not a readable SQLite database",
             index=max(index, 0),
@@ -231,6 +244,6 @@ def _explain(error: sqlite3.Error, path: Path, index: int) -> TruerunError:
     return StorageError(f"the ledger cannot be used: {path}", got=str(error))
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     """SQLite's primary result code; 0 where the fault is in this program."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -71,14 +71,14 @@ class _Replay:
         if index != self._size:
             raise _corrupt(f"entry {self._size} is missing", self._size, got=f"entry {index} follows")
         entry = _verified_entry(index, envelope)
+        leaf = merkle.leaf_hash(envelope)
+        for place, expected in enumerate(merkle.new_hashes(index, leaf, self._frontier), merkle.stored_count(index)):
+            self._check_stored(place, expected)
         self._check_fact(entry)
         self._check_seen(entry)
-        leaf = merkle.leaf_hash(envelope)
         if leaf in self._leaves:
             raise _corrupt(f"entry {index} repeats an earlier entry", index)
         self._leaves.add(leaf)
-        for place, expected in enumerate(merkle.new_hashes(index, leaf, self._frontier), merkle.stored_count(index)):
-            self._check_stored(place, expected)
         self._roots.append(merkle.fold(self._frontier))
 
     def finish(self, note: bytes, key: NoteKey) -> None:
@@ -118,7 +118,7 @@ class _Replay:
         if seen.size > self._size:
             raise _corrupt(
                 f"entry {entry.index} was signed on a longer history than the one before it: entries are missing",
-                entry.index,
+                self._vouched,
                 got=f"{self._size} entries",
                 expected=f"{seen.size}",
             )
