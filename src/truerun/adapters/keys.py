@@ -252,11 +252,11 @@ def _require_private(path: Path) -> None:
 
 
 def _write_new(path: Path, data: bytes, mode: int) -> None:
+    if path.exists():
+        raise SigningKeyError(f"{path} exists already", next_step="give another path, or use the key that is there")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError as error:
-        raise SigningKeyError(f"{path} exists already", next_step="give another path, or use the key that is there") from error
     except OSError as error:
         raise SigningKeyError(
             f"the key cannot be written: {error.strerror}: {path}", next_step="choose a writable folder"
