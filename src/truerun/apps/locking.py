@@ -22,6 +22,7 @@ from truerun.apps.project import Project
 from truerun.core.canonical import render_canonical
 from truerun.core.change import Change
 from truerun.core.codec import from_json, to_json
+from truerun.core.decision import Decision
 from truerun.core.declaration import DataSection
 from truerun.core.digest import Digest, digest_value
 from truerun.core.errors import InputError, PolicyError, UsageError
@@ -30,6 +31,7 @@ from truerun.core.lock import Lock, LockedConfig, LockedData, LockedEnvironment,
 from truerun.core.rows import SUMMARY
 from truerun.ledger.entry import Entry
 from truerun.ledger.signing import Signer
+from truerun.oversight.admission import approved_lock, decide_admission
 
 KEEP_DATA_BYTES = 2 * 1024**3
 KEEP_CHECKPOINT_BYTES = 64 * 1024**2
@@ -128,6 +130,18 @@ def record_lock(project: Project, resolved: Resolved, signer: Signer, note: str 
     entry = project.ledger.append(fact, signer)
     project.save_lock(resolved.lock)
     return Recorded(lock=resolved.lock, changes=changes, entry=entry)
+
+
+def decide(project: Project, resolved: Resolved) -> Decision:
+    """What the policy says about this state: allowed, or which approvals are missing and who can give them."""
+    history, people = project.history(), project.people()
+    approved = approved_lock(history, people)
+    try:
+        changes = compare_locks(project, project.lock(approved), resolved.lock, resolved.fetch).changes if approved else None
+    except InputError:
+        # The approved lock is not stored here, so nothing can be shown to be unprotected: everything counts.
+        changes = None
+    return decide_admission(resolved.lock, history, people, lock_of=project.lock, changes=changes)
 
 
 class _Resolver:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from truerun.apps.cli.output import options
+
+if TYPE_CHECKING:
+    from truerun.core.decision import Decision
 
 
 @click.command()
@@ -15,13 +20,14 @@ def command(note: str, key: str | None, output_format: str, config_path: str | N
     """Resolve the declaration to digests, show what changed and who changed it, record the proposal."""
     from truerun.apps.cli.changes import changes_as_json, show_changes, show_notes
     from truerun.apps.cli.output import say, say_json
-    from truerun.apps.locking import record_lock, resolve
+    from truerun.apps.locking import decide, record_lock, resolve
     from truerun.apps.project import open_project
 
     project = open_project(config_path)
     signer = project.signer(key)
     resolved = resolve(project)
     recorded = record_lock(project, resolved, signer, note)
+    decision = decide(project, resolved)
     entry = recorded.entry
     if output_format == "json":
         say_json(
@@ -30,6 +36,7 @@ def command(note: str, key: str | None, output_format: str, config_path: str | N
                 "lock": recorded.lock.digest,
                 "entry": entry.index if entry else None,
                 "changes": changes_as_json(recorded.changes),
+                "decision": decision,
                 "notes": resolved.notes,
             }
         )
@@ -42,4 +49,18 @@ def command(note: str, key: str | None, output_format: str, config_path: str | N
         say(f"nothing changed: lock {recorded.lock.digest.short} is the newest proposal")
     else:
         say(f"lock {recorded.lock.digest.short} proposed as entry {entry.index}; truerun.lock written", bold=True)
+    _show_decision(decision)
     return 0
+
+
+def _show_decision(decision: Decision) -> None:
+    """What the policy wants before this lock runs."""
+    from truerun.apps.cli.output import escape, say
+
+    if not decision.needs:
+        say(escape("; ".join(decision.reasons[:2])))
+    for need in decision.needs:
+        who = f" ({', '.join(need.who)})" if need.who else ""
+        say(f"needs {escape(need.what + who)}", fg="yellow")
+    if decision.needs:
+        say(f"next: truerun approve {decision.lock.short}")
