@@ -1,7 +1,7 @@
 """What git knows: the commit checked out, who wrote a line, who last changed a path. Absent git or repository: None.
 
-Only reads. Hooks, file-system monitors and text conversion that a repository's configuration names are switched off:
-nothing of what is inspected is executed.
+Only reads. Hooks, file-system monitors, external diffs and text conversion are switched off. Clean filters that the
+reader's own git configuration names (git-lfs) run as with any git command; a cloned repository cannot bring any.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def is_dirty(root: Path, path: str) -> bool | None:
 
 def line_author(root: Path, path: str, line: int) -> Author | None:
     """Who wrote *line* (from 1) of *path*; None while that line is not committed."""
-    out = _git(root, "blame", "--porcelain", "-L", f"{line},{line}", "--", path)
+    out = _git(root, "blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path)
     if not out:
         return None
     fields = dict(entry.partition(" ")[::2] for entry in out.split("\n")[1:] if entry and not entry.startswith("\t"))
