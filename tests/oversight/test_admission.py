@@ -175,6 +175,7 @@ class TestPolicy:
         assert admit(team, "tweak").outcome is Outcome.HOLD
         assert admit(team, "tweak", changes=(change(protected=False),)).outcome is Outcome.ALLOW
         assert admit(team, "tweak", changes=(change(protected=False), change())).outcome is Outcome.HOLD
+        assert admit(team, "tweak", changes=()).outcome is Outcome.HOLD
 
     def test_an_empty_ledger_is_denied(self):
         decision = decide_admission(make_lock("good"), History.of([]), People.of([]))

@@ -115,7 +115,8 @@ def _decide(lock: Digest, docketed: Docketed, people: People, changes: tuple[Cha
         counted = review.outlook.counted
         reasons = tuple(f"approved by {_voter(vote)} at entry {vote.entry}" for vote in counted)
         return Decision(outcome=Outcome.ALLOW, lock=lock, reasons=reasons, approvals=_entries(counted), policy=POLICY)
-    if approved is not None and changes is not None and not any(change.protected for change in changes):
+    # An empty list explains nothing: the digests differ, so something was not compared.
+    if approved is not None and changes and not any(change.protected for change in changes):
         reason = f"nothing protected changed since the approved lock {approved.proposal.fact.lock.short} (entry {approved.proposal.entry})"
         return Decision(
             outcome=Outcome.ALLOW, lock=lock, reasons=(reason,), approvals=_entries(approved.outlook.counted), policy=POLICY
