@@ -266,7 +266,8 @@ def _names(entries: tuple[Entry, ...]) -> dict[int, str]:
     for entry in entries:
         if isinstance(entry.fact, RunStarted):
             vouched[entry.fact.run_key] = people.resolve(entry.key, entry.index)
-        person = people.resolve(entry.key, entry.index)
+        # The founder signs entry 0 and becomes a person in entry 1.
+        person = people.resolve(entry.key, max(entry.index, 1))
         by_run = vouched.get(entry.key)
         if person is not None:
             names[entry.index] = person.id
