@@ -53,7 +53,7 @@ def attribute(
 ) -> Attribution:
     """The answer."""
     candidates, tried, replayed = trial.candidates, trial.tried, trial.replayed
-    suspects = _suspects(candidates, tried, conviction, replayed)
+    suspects = _suspects(trial, conviction)
     if conviction.ending is Ending.REFERENCE_LOST:
         suspects = _by_elimination(candidates)
     convicted = [tried[member] for member in conviction.members] if _is_convicted(conviction) else []
@@ -98,13 +98,11 @@ def _whole(conviction: Conviction) -> float | None:
     return conviction.value_of(frozenset(range(len(conviction.probability))))
 
 
-def _suspects(
-    candidates: Sequence[Candidate], tried: Sequence[int], conviction: Conviction, replayed: Replayed | None
-) -> tuple[Suspect, ...]:
+def _suspects(trial: Trial, conviction: Conviction) -> tuple[Suspect, ...]:
     found = []
-    for position, index in enumerate(tried):
-        candidate = candidates[index]
-        evidence = _evidence(position, conviction, replayed)
+    for position, index in enumerate(trial.tried):
+        candidate = trial.candidates[index]
+        evidence = _evidence(position, trial, conviction)
         found.append(
             Suspect(
                 change=candidate.change,
@@ -132,13 +130,14 @@ def _by_elimination(candidates: Sequence[Candidate]) -> tuple[Suspect, ...]:
     )
 
 
-def _evidence(position: int, conviction: Conviction, replayed: Replayed | None) -> list[Mapping[str, Any]]:
+def _evidence(position: int, trial: Trial, conviction: Conviction) -> list[Mapping[str, Any]]:
     facts: list[Mapping[str, Any]] = []
+    replayed = trial.replayed
     alone = conviction.rerun_of(frozenset({position}))
     if alone is not None:
         facts.append({"what": "alone on the reference", **_seen(alone), "reference": _rounded(conviction.level)})
     if position in conviction.members:
-        facts += _shared_evidence(position, conviction)
+        facts += _shared_evidence(position, trial, conviction)
     step = _first_step(position, conviction, replayed)
     if step is not None:
         facts.append({"what": "first step that differs", "step": step})
@@ -147,21 +146,19 @@ def _evidence(position: int, conviction: Conviction, replayed: Replayed | None) 
     return facts
 
 
-def _shared_evidence(position: int, conviction: Conviction) -> list[Mapping[str, Any]]:
+def _shared_evidence(position: int, trial: Trial, conviction: Conviction) -> list[Mapping[str, Any]]:
     members = frozenset(conviction.members)
     facts: list[Mapping[str, Any]] = []
-    together = conviction.rerun_of(members) if len(members) > 1 else None
-    if together is not None and conviction.shape in (Shape.TOGETHER, Shape.WORSENS):
-        others = sorted(members - {position})
-        facts.append(
-            {"what": "only together" if conviction.shape is Shape.TOGETHER else "together", "with": others, **_seen(together)}
-        )
-    everything_but = frozenset(range(len(conviction.probability))) - members
-    rest = conviction.rerun_of(everything_but)
+    together = conviction.rerun_of(members) if conviction.shape in (Shape.TOGETHER, Shape.WORSENS) else None
+    if together is not None:
+        others = [trial.candidates[trial.tried[member]].change.title() for member in sorted(members - {position})]
+        what = "only together" if conviction.shape is Shape.TOGETHER else "worse together"
+        facts.append({"what": what, "with": others, **_seen(together), "reference": _rounded(conviction.level)})
+    rest = conviction.rerun_of(frozenset(range(len(conviction.probability))) - members)
     if rest is not None:
         facts.append({"what": "everything but the suspects", **_seen(rest), "reference": _rounded(conviction.level)})
-    with_it = [rerun for rerun in conviction.reruns if position in rerun.subset]
-    facts.append({"what": "reruns", "with": len(with_it), "without": len(conviction.reruns) - len(with_it)})
+    with_it = sum(position in rerun.subset for rerun in conviction.reruns)
+    facts.append({"what": "reruns", "with": with_it, "without": len(conviction.reruns) - with_it})
     return facts
 
 
