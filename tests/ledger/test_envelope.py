@@ -24,6 +24,7 @@ from truerun.ledger.envelope import (
     sign_statement,
     verify_envelope,
 )
+from truerun.ledger.sshsig import parse_sshsig
 from truerun.ledger.tree_head import TreeHead
 
 SEEN = TreeHead(origin=ORIGIN, size=4, root=b"\x01" * 32)
@@ -75,7 +76,7 @@ def test_every_changed_bit_is_refused():
 def resigned(**changes):
     """The statement with *changes*, properly signed by Ana: only strictness can refuse it."""
     payload = rfc8785.dumps({**json.loads(render_statement(STATEMENT)), **changes})
-    return Envelope(payload=payload, signature=ANA.sign(pae(payload)))
+    return Envelope(payload=payload, signature=parse_sshsig(ANA.sign(pae(payload))))
 
 
 def test_a_signed_statement_in_another_form_is_refused():

@@ -27,7 +27,7 @@ from truerun.core.digest import Digest
 from truerun.core.errors import FormatError
 from truerun.core.fact import Fact, named_digests, parse_predicate, render_predicate
 from truerun.ledger.signing import Signer, verify_sshsig
-from truerun.ledger.sshsig import parse_sshsig
+from truerun.ledger.sshsig import SshSignature, parse_sshsig, render_sshsig
 from truerun.ledger.tree_head import MAX_SIZE, TreeHead
 from truerun.ledger.wire import parse_base64, render_base64
 
@@ -47,15 +47,15 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Envelope:
-    """A payload and one signature over it, both still bytes. Law: `parse_envelope(render_envelope(e)) == e` and back."""
+    """A payload, still bytes, and one signature over it. Law: `parse_envelope(render_envelope(e)) == e` and back."""
 
     payload: bytes
-    signature: bytes
+    signature: SshSignature
 
     @property
     def key(self) -> str:
         """The public key line that the signature carries."""
-        return parse_sshsig(self.signature).public_key.line
+        return self.signature.public_key.line
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,23 +80,23 @@ def sign_statement(statement: Statement, signer: Signer) -> bytes:
     """The envelope of *statement*, signed by *signer*; raises FormatError when it is too large."""
     payload = render_statement(statement)
     _require_size(len(payload) * 4 // 3)
-    return render_envelope(Envelope(payload=payload, signature=signer.sign(pae(payload))))
+    return render_envelope(Envelope(payload=payload, signature=parse_sshsig(signer.sign(pae(payload)))))
 
 
 def verify_envelope(envelope: Envelope) -> Statement:
     """The statement in *envelope*; raises VerificationError unless its signature holds, FormatError unless all is canonical."""
-    verify_sshsig(parse_sshsig(envelope.signature), pae(envelope.payload))
+    verify_sshsig(envelope.signature, pae(envelope.payload))
     return parse_statement(envelope.payload)
 
 
 def render_envelope(envelope: Envelope) -> bytes:
     """Render as canonical JSON; raises FormatError beyond 4 MiB."""
-    signature = parse_sshsig(envelope.signature)
+    signature = envelope.signature
     data = render_canonical(
         {
             "payload": render_base64(envelope.payload),
             "payloadType": PAYLOAD_TYPE,
-            "signatures": [{"keyid": signature.public_key.id, "sig": render_base64(envelope.signature)}],
+            "signatures": [{"keyid": signature.public_key.id, "sig": render_base64(render_sshsig(signature))}],
         }
     )
     _require_size(len(data))
@@ -111,8 +111,8 @@ def parse_envelope(data: bytes) -> Envelope:
         raise FormatError("an envelope of another payload type", got=parsed.payloadType[:80], expected=PAYLOAD_TYPE)
     if len(parsed.signatures) != 1:
         raise FormatError("an envelope without exactly one signature", got=len(parsed.signatures), expected=1)
-    signature = parse_base64(parsed.signatures[0].sig, "an envelope's signature")
-    expected = parse_sshsig(signature).public_key.id
+    signature = parse_sshsig(parse_base64(parsed.signatures[0].sig, "an envelope's signature"))
+    expected = signature.public_key.id
     if parsed.signatures[0].keyid != expected:
         raise FormatError("an envelope whose key id does not fit", got=parsed.signatures[0].keyid[:60], expected=expected)
     return Envelope(payload=parse_base64(parsed.payload, "an envelope's payload"), signature=signature)
@@ -120,7 +120,7 @@ def parse_envelope(data: bytes) -> Envelope:
 
 def render_statement(statement: Statement) -> bytes:
     """Render as canonical JSON."""
-    return _render(statement.seen, *render_predicate(statement.fact), named_digests(statement.fact))
+    return render_canonical(_frame(statement.seen, *render_predicate(statement.fact), named_digests(statement.fact)))
 
 
 def parse_statement(payload: bytes) -> Statement:
@@ -136,21 +136,19 @@ def parse_statement(payload: bytes) -> Statement:
         fact = parse_predicate(predicate_type, predicate)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise FormatError("not an in-toto statement of Truerun", got=repr(payload[:80]), expected=STATEMENT_TYPE) from error
-    if _render(seen, predicate_type, predicate, named_digests(fact)) != payload:
+    if data != _frame(seen, predicate_type, predicate, named_digests(fact)):
         raise FormatError("a statement with other fields or subjects than its fact's", got=repr(payload[:80]))
     return Statement(fact=fact, seen=seen)
 
 
-def _render(seen: TreeHead, predicate_type: str, predicate: Any, named: Mapping[str, Digest]) -> bytes:
+def _frame(seen: TreeHead, predicate_type: str, predicate: Any, named: Mapping[str, Digest]) -> dict[str, Any]:
     subjects = [{"digest": {digest.algorithm: digest.value}, "name": name} for name, digest in named.items()]
-    return render_canonical(
-        {
-            "_type": STATEMENT_TYPE,
-            "predicate": predicate,
-            "predicateType": predicate_type,
-            "subject": [_render_seen(seen), *subjects],
-        }
-    )
+    return {
+        "_type": STATEMENT_TYPE,
+        "predicate": predicate,
+        "predicateType": predicate_type,
+        "subject": [_render_seen(seen), *subjects],
+    }
 
 
 def _render_seen(seen: TreeHead) -> dict[str, Any]:
