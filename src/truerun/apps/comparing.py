@@ -232,12 +232,13 @@ def _with_hunks(change: Change, fetch: Fetch) -> Change:
     if before is None or after is None:
         return change
     lines = hunks(before.decode("utf-8", "replace"), after.decode("utf-8", "replace"))
-    first = _first_line(lines)
-    return dataclasses.replace(change, line=first, detail={**change.detail, "lines": list(lines)})
+    return dataclasses.replace(change, line=_first_line(lines), detail={**change.detail, "lines": list(lines)})
 
 
 def _first_line(headers: tuple[str, ...]) -> int | None:
-    """The first line of the new file that the first of *headers* (`@@ -3,2 +3,4 @@`) is about."""
-    if not headers:
-        return None
-    return max(1, int(headers[0].split("+", 1)[1].split(" ", 1)[0].split(",", 1)[0]))
+    """The first new or altered line that *headers* (`@@ -3,2 +3,4 @@`) tell of; None where lines only went."""
+    for header in headers:
+        start, _, count = header.split("+", 1)[1].split(" ", 1)[0].partition(",")
+        if count != "0":
+            return int(start)
+    return None
