@@ -25,7 +25,7 @@ class FileQueue:
     def turn(self) -> Iterator[None]:
         """Wait for the turn and hold it for the block; raises StorageError when it does not come, or the file cannot be made."""
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise StorageError(
                 f"the ledger cannot be written: {error.strerror}: {self._path}",

@@ -133,7 +133,6 @@ def _connect_to_write(path: Path) -> sqlite3.Connection:
     existed = path.exists()
     connection = _connect(f"{path.absolute().as_uri()}?mode=rwc")
     if not existed or connection.execute("PRAGMA user_version").fetchone()[0] == 0:
-        path.chmod(0o600)
         connection.executescript(_SCHEMA)
     _require_schema(connection, path)
     connection.execute("PRAGMA journal_mode = WAL")
