@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 720, 236
 LEFT, RIGHT, TOP, BOTTOM = 48, 124, 22, 32
 MOST_POINTS = 300
 LABEL_GAP = 15
+BEYOND = 1e100  # what is larger is as good as infinite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ def describe_curve(curve: Curve) -> str:
 
 
 def _finite(points: Sequence[MetricPoint]) -> list[MetricPoint]:
-    finite = [point for point in points if math.isfinite(point.value)]
+    finite = [point for point in points if abs(point.value) < BEYOND]  # False for NaN
     stride = max(1, math.ceil(len(finite) / MOST_POINTS))
     kept = finite[::stride]
     return kept if not finite or kept[-1] is finite[-1] else [*kept, finite[-1]]
@@ -76,7 +77,8 @@ def _frame(curve: Curve, run: list[MetricPoint], reference: list[MetricPoint]) -
     high = min(values[-1], middle + 8 * spread) if spread else values[-1]
     if curve.tolerance and reference:
         low, high = min(low, reference[-1].value - curve.tolerance), max(high, reference[-1].value + curve.tolerance)
-    margin = 0.04 * (high - low) or 0.5
+    size = max(abs(low), abs(high))
+    margin = 0.04 * (high - low) if high - low > 1e-9 * size else max(0.5, 0.05 * size)
     steps = [point.step for point in points]
     first, last = min(0, *steps), max(steps)
     return _Frame(first=first, last=max(last, first + 1), low=low - margin, high=high + margin)

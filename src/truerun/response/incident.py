@@ -35,7 +35,7 @@ def build_incident(evidence: Evidence) -> Incident:
         attribution=evidence.attribution,
         impact=measure_impact(evidence),
         gaps=gaps,
-        timeline=tuple(_timeline(evidence)),
+        timeline=tuple(sorted(_timeline(evidence), key=lambda event: event.entry)),
         metrics=metric,
         curves=evidence.curves,
         outcomes=evidence.outcomes,

@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from truerun import __version__
-from truerun.core.attribution import Suspect
+from truerun.core.attribution import AttributionVerdict
 from truerun.core.codec import to_json
 from truerun.core.incident import Incident
 from truerun.core.visible import make_visible
@@ -25,7 +25,7 @@ from truerun.response.curves import describe_curve, render_curve
 from truerun.response.evidence import CONVICTED
 from truerun.response.incident import probability_words
 
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|<>~-])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()+!|~])")
 
 
 def render_html(incident: Incident) -> str:
@@ -58,10 +58,11 @@ def render_json(incident: Incident) -> str:
 
 def _common(incident: Incident) -> dict[str, Any]:
     suspects = sorted(incident.attribution.suspects, key=lambda item: -item.probability) if incident.attribution else []
+    attributed = incident.attribution is not None and incident.attribution.verdict is AttributionVerdict.ATTRIBUTED
     return {
         "incident": incident,
-        "convicted": [suspect for suspect in suspects if suspect.probability >= CONVICTED],
-        "others": [suspect for suspect in suspects if suspect.probability < CONVICTED],
+        "convicted": [suspect for suspect in suspects if attributed and suspect.probability >= CONVICTED],
+        "others": [suspect for suspect in suspects if not attributed or suspect.probability < CONVICTED],
         "version": __version__,
     }
 
@@ -86,7 +87,6 @@ def _environment(*, html: bool) -> jinja2.Environment:
         "width": lambda value: f"{100 * min(max(value, 0.0), 1.0):.1f}",
         "raw": Markup,
     }
-    environment.tests["convicted"] = lambda suspect: isinstance(suspect, Suspect) and suspect.probability >= CONVICTED
     return environment
 
 
@@ -103,7 +103,9 @@ def _shown_markdown(value: Any) -> Any:
     """One line, nothing in it is Markdown or HTML; Markup marks what is meant to be."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
-    return _MARKDOWN.sub(r"\\\1", " ".join(make_visible(value).split()))
+    words = " ".join(make_visible(value).split())
+    plain = _MARKDOWN.sub(r"\\\1", words.replace("&", "&amp;").replace("<", "&lt;"))
+    return "\\" + plain if plain[:1] in {"-", "#", ">", "="} else plain
 
 
 def _hours(hours: float) -> str:
