@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-import polars
+import polars as pl
 import torch
 
 PIXELS = [f"p{number:02d}" for number in range(64)]
@@ -10,7 +10,7 @@ PIXELS = [f"p{number:02d}" for number in range(64)]
 
 def load_table(path: str, pixel_max: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Images as a float tensor (rows, 64) between 0 and 1, and labels as integers (rows,)."""
-    table = polars.read_parquet(path)
+    table = pl.read_parquet(path)
     images = torch.from_numpy(table.select(PIXELS).to_numpy().astype("float32") / pixel_max)
     labels = torch.from_numpy(table["label"].to_numpy().astype("int64"))
     return images, labels

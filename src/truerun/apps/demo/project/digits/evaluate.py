@@ -2,7 +2,7 @@
 
 import pathlib
 
-import polars
+import polars as pl
 import torch
 from torch import nn
 
@@ -21,4 +21,4 @@ def accuracy(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> fl
 
 def write_predictions(path: pathlib.Path, labels: torch.Tensor, predictions: torch.Tensor) -> None:
     """One row an image: its label and what the model said."""
-    polars.DataFrame({"label": labels.numpy(), "prediction": predictions.numpy()}).write_parquet(path)
+    pl.DataFrame({"label": labels.numpy(), "prediction": predictions.numpy()}).write_parquet(path)
