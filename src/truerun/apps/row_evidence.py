@@ -30,6 +30,28 @@ def look_at(objects: ObjectStore, change: Change, reference: Lock, run: Lock) ->
         return rank_rows(change.name, change.key, _rows(known, every, data), _rows(newest, numbers, data))
 
 
+def quarantine_table(
+    objects: ObjectStore, lock: Lock, name: str, changes: Sequence[Change], suspects: Sequence[RowSuspect]
+) -> pl.DataFrame:
+    """
+    The rows that *changes* added to data set *name*, as *lock* has them.
+
+    Three columns more: `truerun_row` (row number in that lock), `truerun_change` (the change's id) and `truerun_reason`
+    (what looks wrong about the row, or that it came with the change).
+    """
+    with tempfile.TemporaryDirectory(prefix="truerun-rows-") as scratch:
+        store = RowStore(objects, Path(scratch))
+        version = store.version(lock.data[name])
+        reasons = {(row.data, row.row): row.reason for row in suspects}
+        parts = []
+        for change in changes:
+            numbers = numbers_of(version, store.listed(change.after))
+            said = [reasons.get((name, number), f"added by {change.title()}") for number in numbers]
+            extra = {"truerun_row": numbers, "truerun_change": [change.id] * len(numbers), "truerun_reason": said}
+            parts.append(version.frame[numbers].with_columns(pl.Series(key, value) for key, value in extra.items()))
+        return pl.concat(parts)
+
+
 def numbers_of(version: Version, digests: Sequence[str]) -> list[int]:
     """The row numbers in *version* of the rows named by *digests*, the last ones of equal rows."""
     wanted = Counter(digests)

@@ -96,7 +96,7 @@ def trace(project: Project, request: TraceRequest, signer: Signer | None, on_pro
     name, section = _metric(project, request.metric)
     against = history.run(request.against) if request.against else choose_reference(history, run, name, section)
     _require_traceable(run, against, name)
-    links, locks, notes = _links(project, history, against, run)
+    links, locks, notes = links_between(project, history, _lock_of(against), _lock_of(run), before=run.started.index)
     commands = (against.started.fact.command, run.started.fact.command)
     candidates = candidates_of(links, locks, commands=commands)
     case = Case(
@@ -110,7 +110,7 @@ def trace(project: Project, request: TraceRequest, signer: Signer | None, on_pro
         notes=notes,
     )
     subject = _Subject(against=against, run=run, candidates=candidates, locks=locks)
-    with _scratch(project) as scratch:
+    with new_scratch(project) as scratch:
         attribution, candidates = _attribute(project, request, case, subject, scratch=scratch, on_progress=on_progress)
     seconds = time.monotonic() - begun
     entry = None
@@ -184,17 +184,19 @@ def _require_traceable(run: RunHistory, against: RunHistory, metric: str) -> Non
 # What lies between the two locks
 
 
-def _links(
-    project: Project, history: History, against: RunHistory, run: RunHistory
+def links_between(
+    project: Project, history: History, start: Digest, end: Digest, *, before: int
 ) -> tuple[list[Link], dict[Digest, Lock], tuple[str, ...]]:
-    start, end = against.started.fact.lock, run.started.fact.lock
-    assert start is not None
-    assert end is not None
+    """
+    The recorded changes from lock *start* to lock *end*, with every lock they name, and notes on what is not recorded.
+
+    A lock that was never proposed comes after the last proposal before entry *before*. Raises InputError when a lock is not
+    stored here.
+    """
     notes: tuple[str, ...] = ()
     chain, last = history.chain(start, end), end
     if chain is None:
-        # The run's own lock may never have been proposed: what was not recorded comes after the last proposal before it.
-        proposals = [item for item in history.all_proposals() if item.index < run.started.index]
+        proposals = [item for item in history.all_proposals() if item.index < before]
         last = proposals[-1].fact.lock if proposals else start
         chain = history.chain(start, last)
     records = chain or ()
@@ -202,12 +204,11 @@ def _links(
         last = start
         notes = ("the locks between the two runs are not all recorded: the changes are one comparison of both ends",)
     links = [_link(record) for record in records]
-    locks = {
-        digest: project.lock(digest) for digest in {start, end, last, *(d for link in links for d in (link.before, link.after))}
-    }
+    wanted = dict.fromkeys([start, *(digest for link in links for digest in (link.before, link.after)), last, end])
+    locks = {digest: project.lock(digest) for digest in wanted}
     if last != end:
         changes = compare_locks(project, locks[last], locks[end]).changes
-        known = _known_authors(history, run.started.index)
+        known = _known_authors(history, before)
         changes = tuple(change if change.actor else change.attributed(known.get(change.id)) for change in changes)
         links.append(Link(entry=None, before=last, after=end, changes=changes))
     return links, locks, notes
@@ -259,7 +260,7 @@ def _attribute(
         run=subject.run_lock,
         candidates=subject.candidates,
         commands=(subject.against.started.fact.command, subject.run.started.fact.command),
-        outputs=_outputs(project),
+        outputs=output_paths(project),
     )
     how = Rerun(
         metric=case.metric,
@@ -274,7 +275,7 @@ def _attribute(
     replayed = _replay(request, candidates, reruns, subject.against)
     conviction = convict(reruns, _question(request, case, reruns, replayed), reporter.round)
     sources, rows = _look_at_rows(project, subject, candidates, reruns.positions, conviction)
-    trial = Trial(candidates=candidates, tried=reruns.positions, replayed=replayed)
+    trial = Trial(candidates=candidates, tried=reruns.positions, metric=case.metric, replayed=replayed)
     return attribute(case, trial, conviction, sources=sources, rows=rows), candidates
 
 
@@ -312,7 +313,8 @@ def _lock_of(run: RunHistory) -> Digest:
     return lock
 
 
-def _outputs(project: Project) -> tuple[str, ...]:
+def output_paths(project: Project) -> tuple[str, ...]:
+    """What a run writes inside the project: not copied when it is rebuilt."""
     declaration = project.declaration
     named = (declaration.checkpoints.output, declaration.outputs.predictions if declaration.outputs else None)
     return tuple(path for path in named if path)
@@ -368,7 +370,7 @@ def _look_at_rows(
 
 
 @contextmanager
-def _scratch(project: Project) -> Iterator[Path]:
+def new_scratch(project: Project) -> Iterator[Path]:
     """A folder beside the objects, so that large files can be linked; removed at the end."""
     parent = project.folder / "trace"
     try:

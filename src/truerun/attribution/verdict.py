@@ -36,10 +36,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What was tried: `tried` maps the positions of the search to positions among the candidates."""
+    """What was tried: `tried` maps the positions of the search to positions among the candidates; `metric` its name."""
 
     candidates: tuple[Candidate, ...]
     tried: tuple[int, ...]
+    metric: str
     replayed: Replayed | None = None
 
 
@@ -135,14 +136,15 @@ def _evidence(position: int, trial: Trial, conviction: Conviction) -> list[Mappi
     replayed = trial.replayed
     alone = conviction.rerun_of(frozenset({position}))
     if alone is not None:
-        facts.append({"what": "alone on the reference", **_seen(alone), "reference": _rounded(conviction.level)})
+        facts.append(_fact("alone on the reference", trial.metric, alone, conviction))
     if position in conviction.members:
         facts += _shared_evidence(position, trial, conviction)
     step = _first_step(position, conviction, replayed)
     if step is not None:
-        facts.append({"what": "first step that differs", "step": step})
+        text = f"alters the computation from step {step} on"
+        facts.append({"what": "first step that differs", "step": step, "text": text})
     elif replayed is not None and position in replayed.inert:
-        facts.append({"what": "no difference in the replayed steps"})
+        facts.append({"what": "no difference in the replayed steps", "text": "alters nothing in the replayed steps"})
     return facts
 
 
@@ -153,19 +155,25 @@ def _shared_evidence(position: int, trial: Trial, conviction: Conviction) -> lis
     if together is not None:
         others = [trial.candidates[trial.tried[member]].change.title() for member in sorted(members - {position})]
         what = "only together" if conviction.shape is Shape.TOGETHER else "worse together"
-        facts.append({"what": what, "with": others, **_seen(together), "reference": _rounded(conviction.level)})
+        fact = _fact(f"{what} with {', '.join(others)}", trial.metric, together, conviction)
+        facts.append({**fact, "what": what, "with": others})
     rest = conviction.rerun_of(frozenset(range(len(conviction.probability))) - members)
     if rest is not None:
-        facts.append({"what": "everything but the suspects", **_seen(rest), "reference": _rounded(conviction.level)})
+        facts.append(_fact("everything but the suspects", trial.metric, rest, conviction))
     with_it = sum(position in rerun.subset for rerun in conviction.reruns)
-    facts.append({"what": "reruns", "with": with_it, "without": len(conviction.reruns) - with_it})
+    without = len(conviction.reruns) - with_it
+    facts.append({"what": "reruns", "with": with_it, "without": without, "text": f"in {with_it} reruns, not in {without}"})
     return facts
 
 
-def _seen(rerun: Measurement) -> dict[str, Any]:
-    return (
-        {"value": _rounded(rerun.value)} if rerun.value is not None else {"value": None, "crashed": True, "reason": rerun.reason}
-    )
+def _fact(what: str, metric: str, rerun: Measurement, conviction: Conviction) -> dict[str, Any]:
+    """What a rerun showed, as numbers and in words."""
+    reference = _rounded(conviction.level)
+    if rerun.value is None:
+        text = f"{what}: the rerun ended without {metric} ({rerun.reason or 'no reason given'})"
+        return {"what": what, "value": None, "crashed": rerun.crashed, "reference": reference, "text": text}
+    text = f"{what}: {metric} {rerun.value:.4g}, {conviction.level:.4g} without any change"
+    return {"what": what, "value": _rounded(rerun.value), "reference": reference, "text": text}
 
 
 def _effect(position: int, conviction: Conviction) -> float | None:

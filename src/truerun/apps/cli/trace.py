@@ -137,31 +137,11 @@ def _show_suspect(suspect: Suspect, metric: str | None) -> None:
     if suspect.effect is not None:
         say(f"         moves {metric} by {suspect.effect:+.4g}")
     for fact in suspect.evidence:
-        text = _evidence_text(fact, metric)
-        if text:
-            say(f"         {escape(text)}")
+        say(f"         {escape(str(fact.get('text') or fact.get('what') or ''))}")
     actor = suspect.change.actor
     if actor is not None:
         entry = f", entry {suspect.lock_entry}" if suspect.lock_entry is not None else ""
         say(f"         who can say more: {escape(actor.id)} (known from: {actor.basis.value}{entry})")
-
-
-def _evidence_text(fact: Mapping[str, Any], metric: str | None) -> str:
-    value = "the rerun failed" if fact.get("value") is None else f"{metric} {fact['value']:.4g}"
-    reference = f" (reference {fact['reference']:.4g})" if fact.get("reference") is not None else ""
-    match fact.get("what"):
-        case "alone on the reference":
-            return f"alone on the reference: {value}{reference}"
-        case "everything but the suspects":
-            return f"without the suspects, all else applied: {value}{reference}"
-        case "only together" | "worse together":
-            return f"{fact['what']} with {', '.join(fact['with'])}: {value}{reference}"
-        case "first step that differs":
-            return f"alters the computation from step {fact['step']} on"
-        case "reruns":
-            return f"in {fact['with']} reruns, not in {fact['without']}"
-        case _:
-            return str(fact.get("text") or fact.get("what") or "")
 
 
 def _show_source(attribution: Attribution, source: SourceSuspect) -> None:
