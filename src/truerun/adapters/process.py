@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -56,11 +57,21 @@ def start_command(
             stderr=output,
             close_fds=False,  # as a shell would: descriptors the caller left open on purpose stay open
             process_group=None if output is None and _at_terminal() else 0,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no Python lock is taken)
         )
     except OSError as error:
         raise CommandNotFoundError(
             f"the command {command[0]!r} cannot be started", got=error.strerror, next_step="check its first line and its rights"
         ) from error
+
+
+_prctl = ctypes.CDLL(None, use_errno=True).prctl
+PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child: be asked to end (SIGTERM) when the watching process is killed, so that no training goes on unwatched."""
+    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _at_terminal() -> bool:

@@ -25,7 +25,7 @@ from truerun.apps.run_files import RunFiles
 from truerun.apps.watched_run import Batch, StepRecord, WatchOutcome, WatchRequest
 from truerun.core.run import Overhead
 
-__all__ = ["Batch", "StepRecord", "WatchOutcome", "WatchRequest", "watch"]
+__all__ = ["Batch", "StepRecord", "WatchOutcome", "WatchRequest", "find_program", "watch"]
 
 STARTUP = Path(truerun.__file__).parent / "adapters" / "pytorch" / "startup"
 PACKAGE_ROOT = Path(truerun.__file__).parent.parent
@@ -59,6 +59,11 @@ def watch(request: WatchRequest) -> WatchOutcome:
     observer.finish(child.returncode, timed_out=timed_out)
     files.close()
     return _outcome(observer, files, child.returncode, seconds, timed_out=timed_out)
+
+
+def find_program(command: tuple[str, ...], cwd: Path) -> str:
+    """The program that *command* would start; raises CommandNotFoundError."""
+    return process.find_command(command, cwd, os.environ)
 
 
 def _outcome(observer: Observer, files: RunFiles, returncode: int, seconds: float, *, timed_out: bool) -> WatchOutcome:

@@ -15,18 +15,20 @@ from truerun.adapters.probe_values import parse_discontinuity, parse_optimizer, 
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.run_files import RunFiles
 from truerun.apps.watched_run import Batch, StepRecord, WatchRequest
+from truerun.core.canonical import MAX_EXACT_INTEGER
 from truerun.core.errors import FormatError
 from truerun.core.finding import Finding, Severity
 from truerun.core.run import MetricPoint
 from truerun.monitoring import metric_not_finite, probe_silent, process_killed, update_unchecked
 from truerun.monitoring.changed_between_steps import check_continuity
-from truerun.monitoring.hyperparameter_drift import HyperparameterWatch
+from truerun.monitoring.hyperparameter_drift import HyperparameterWatch, check_seed
 from truerun.monitoring.observation import OptimizerSeen
 from truerun.monitoring.reference import Reference
-from truerun.monitoring.step_skipped import StepPattern, check_never_stepped
+from truerun.monitoring.step_skipped import StepPattern, check_never_stepped, check_without_gradients
 from truerun.monitoring.update_mismatch import check_update
 
 MAX_POINTS = 200_000
+MAX_OF_A_RULE = 20
 QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
 UNWATCHED_SCANS, UNWATCHED_SECONDS = 3, 10.0
 
@@ -57,6 +59,7 @@ class Process:
     heard: float = field(default_factory=time.monotonic)
     rhythm: float = 0.0
     used: float | None = None
+    seed: int | None = None
     optimizers: dict[int, Optimizer] = field(default_factory=dict)
 
 
@@ -115,10 +118,11 @@ class Observer:
     @property
     def effective(self) -> dict[str, Any]:
         """Hyperparameters that rank 0's first optimizer was seen to use at its first step."""
-        first = [
-            known.optimizers[min(known.optimizers)] for known in self.processes.values() if known.rank == 0 and known.optimizers
-        ]
-        return first[0].hyperparameters.effective() if first else {}
+        first = next((known for known in self.processes.values() if known.rank == 0 and known.optimizers), None)
+        if first is None:
+            return {}
+        seed = first.seed if first.seed is None or abs(first.seed) <= MAX_EXACT_INTEGER else str(first.seed)
+        return {**first.optimizers[min(first.optimizers)].hyperparameters.effective(), "seed": seed}
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -214,7 +218,7 @@ class Observer:
         """Keep *finding* unless the same one is known already; tell whoever wants to know at once."""
         key = f"{finding.rule} {finding.subject!r} {finding.evidence.get('term')} {finding.location.rank}"
         self._times[key] += 1
-        if key in self._findings:
+        if key in self._findings or sum(known.rule == finding.rule for known in self._findings.values()) >= MAX_OF_A_RULE:
             return
         self._findings[key] = finding
         self._fresh.append(finding)
@@ -304,6 +308,8 @@ class Observer:
                 HyperparameterWatch(seen.rule, seen.kind, seen.rank, reference if not known.optimizers else Reference()),
                 StepPattern(seen.kind, seen.rank, accumulation if isinstance(accumulation, int) else None),
             )
+            known.seed = int(frame.header["seed"])
+            self._report_all(check_seed(known.seed, seen.rank, reference))
         if seen.obstacle is not None:
             self._unseen(update_unchecked.check_obstacle(seen))
 
@@ -316,7 +322,7 @@ class Observer:
         optimizer = known.optimizers[frame.header["optimizer"]]
         sample = parse_sample(frame, optimizer.seen, known.offset + int(frame.header["step"]))
         if self.request.checks:
-            self._report_all(check_update(sample))
+            self._report_all(check_update(sample) + check_without_gradients(sample))
         optimizer.samples += 1
         self._cost = 0.9 * self._cost + 0.1 * (time.thread_time() - begun)
 
@@ -329,6 +335,15 @@ class Observer:
     def _on_backwards(self, line: Line, known: Process, frame: Frame) -> None:
         count, optimizers = int(frame.header["count"]), int(frame.header["optimizers"])
         self._report_all(check_never_stepped(count, optimizers, known.rank or 0, ended=False))
+
+    def _on_stalled(self, line: Line, known: Process, frame: Frame) -> None:
+        self._check_stalled(known, int(frame.header["backwards"]), ended=False)
+
+    def _check_stalled(self, known: Process, backwards: int, *, ended: bool) -> None:
+        step = known.offset + known.steps
+        found = [optimizer.pattern.check_stalled(backwards, step, ended=ended) for optimizer in known.optimizers.values()]
+        if found and all(found):
+            self._report_all(found[0])
 
     def _on_unhooked(self, line: Line, known: Process, frame: Frame) -> None:
         self._report_all(probe_silent.check_unhooked(known.offset + known.steps, known.rank or 0))
@@ -343,5 +358,7 @@ class Observer:
         known.spent = float(header["spent"])
         self._report_all(probe_silent.check_gap(known.offset + known.steps + 1, known.offset + steps + 1, rank))
         self._report_all(probe_silent.check_dropped(int(header["dropped"]), rank))
-        if not steps:
+        if steps:
+            self._check_stalled(known, int(header["since"]), ended=True)
+        else:
             self._report_all(check_never_stepped(int(header["backwards"]), int(header["optimizers"]), rank, ended=True))

@@ -136,6 +136,25 @@ class HyperparameterWatch:
         )
 
 
+def check_seed(seed: int, rank: int, reference: Reference) -> tuple[Finding, ...]:
+    """A warning when rank 0's torch generator was seeded with another number than declared; a program may seed otherwise on purpose."""
+    wanted = reference.values.get("seed")
+    if wanted is None or rank or same(wanted, seed):
+        return ()
+    return (
+        RULE.finding(
+            Subject(kind="run", name="torch", key="seed"),
+            f"torch was seeded with {seed} when the optimizer began; {wanted} is what {reference.origins.get('seed', 'the reference')} "
+            "says.",
+            evidence={"declared": wanted, "observed": str(seed)},
+            location=Location(step=1, rank=rank),
+            severity=Severity.WARNING,
+            confidence=Confidence.MEDIUM,
+            remedy="look for manual_seed in the code, and for what the program does with the declared seed",
+        ),
+    )
+
+
 def same(wanted: Any, got: Any, *, exact: bool = False) -> bool:
     """Whether two settings are the same number, flag or list of numbers; unless *exact*, up to a relative 1e-9."""
     if isinstance(wanted, list | tuple) and isinstance(got, list | tuple):

@@ -11,6 +11,7 @@ from collections import Counter
 
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
+from truerun.monitoring.observation import Sample
 
 RULE = Rule(
     id="step-skipped",
@@ -20,6 +21,8 @@ RULE = Rule(
 )
 HABIT_STEPS = 5
 NEVER_BACKWARDS = 128
+STALLED = 8
+MANY = 4
 
 
 class StepPattern:
@@ -45,6 +48,26 @@ class StepPattern:
                 f"{skipped} step{'s were' if skipped > 1 else ' was'} left out between step {step - 1} and step {step}.",
                 evidence={"usual": habit, "observed": backwards, "skipped": skipped},
                 location=Location(step=step, rank=self.rank),
+                # Many at once may be an analysis that needs gradients of its own.
+                severity=Severity.ERROR if skipped < MANY else Severity.WARNING,
+                remedy="look for a condition around optimizer.step() in the training loop",
+            ),
+        )
+
+    def check_stalled(self, backwards: int, step: int, *, ended: bool) -> tuple[Finding, ...]:
+        """A finding when *backwards* calls have followed *step* and no further step has; an error once the process has *ended*."""
+        habit = self.accumulation or self._habit() or 1
+        if backwards < max(STALLED, 2 * habit):
+            return ()
+        return (
+            RULE.finding(
+                Subject(kind="run", name=self.kind, key="step()"),
+                f"After step {step}, backward() ran {backwards} times and no step followed{'' if ended else ' so far'}: "
+                "step() is not called any more, nothing is learned from there on.",
+                evidence={"usual": habit, "observed": backwards, "term": "ended" if ended else "stalled"},
+                location=Location(step=step + 1, rank=self.rank),
+                severity=Severity.ERROR if ended else Severity.WARNING,
+                confidence=Confidence.HIGH if ended else Confidence.MEDIUM,
                 remedy="look for a condition around optimizer.step() in the training loop",
             ),
         )
@@ -71,5 +94,22 @@ def check_never_stepped(backwards: int, optimizers: int, rank: int, *, ended: bo
             location=Location(step=0, rank=rank),
             confidence=Confidence.CERTAIN if ended else Confidence.MEDIUM,
             remedy="look for optimizer.step() in the training loop, and at what it is called on",
+        ),
+    )
+
+
+def check_without_gradients(sample: Sample) -> tuple[Finding, ...]:
+    """A finding when a step found no gradient on any of its parameters: it holds others than those that are trained."""
+    if not sample.optimizer.names or len(sample.no_gradient) < len(sample.optimizer.names):
+        return ()
+    return (
+        RULE.finding(
+            Subject(kind="run", name=sample.optimizer.rule or sample.optimizer.kind, key="gradients"),
+            f"At step {sample.step} none of the optimizer's {len(sample.optimizer.names)} parameters has a gradient: "
+            "it holds other parameters than those that are trained, or the gradients were cleared before the step.",
+            evidence={"parameters": len(sample.optimizer.names)},
+            location=Location(step=sample.step, rank=sample.optimizer.rank),
+            confidence=Confidence.CERTAIN,
+            remedy="give the optimizer the parameters of the model that is trained, and call zero_grad() before backward()",
         ),
     )

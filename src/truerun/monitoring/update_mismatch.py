@@ -248,12 +248,12 @@ _EXPLANATIONS: tuple[tuple[str, Callable[[_Group], tuple[str, dict[str, Any]] | 
     ("not-applied", _not_applied),
     ("sign", _reversed),
     ("weight-decay", _decay),
+    ("eps", _epsilon),
     ("lr", _rate),
     ("gradient-scale", _scaled),
     ("beta1", _coefficient("beta1", "exp_avg", square=False)),
     ("beta2", _coefficient("beta2", "exp_avg_sq", square=True)),
     ("momentum", _coefficient("momentum", "momentum_buffer", square=False)),
-    ("eps", _epsilon),
     ("frozen", _only_parameters_not_applied),
 )
 

@@ -29,6 +29,7 @@ NONCE_SECONDS = 0.005
 BATCH_STEPS = 64
 BATCH_SECONDS = 0.25
 FLUSH_SECONDS = 2.0
+STALLED = 8
 _clock = time.perf_counter
 
 
@@ -98,6 +99,9 @@ class Probe:
             self.loss = first.detach()
         if not self.steps and self.total_backwards in (2, 16, 128, 1024) and self.channel.open(self.hello()):
             self.channel.send({"kind": "backwards", "count": self.total_backwards, "optimizers": _living_optimizers()})
+        if self.steps and self.backwards >= STALLED and self.backwards.bit_count() == 1:
+            self._flush()
+            self.channel.send({"kind": "stalled", "step": self.steps, "backwards": self.backwards})
         if self.hooks and any(hook_id not in table for table, hook_id in self.hooks):
             self.hooks = ()
             self.channel.send({"kind": "unhooked", "step": self.steps})
@@ -224,7 +228,12 @@ class Probe:
         """The last frame of a process that ends in the ordinary way."""
         if self.channel.open(self.hello()):
             self._flush()
-            last = {"steps": self.steps, "backwards": self.total_backwards, "dropped": self.channel.dropped}
+            last = {
+                "steps": self.steps,
+                "backwards": self.total_backwards,
+                "since": self.backwards,
+                "dropped": self.channel.dropped,
+            }
             unstepped = _living_optimizers() if not self.steps and self.total_backwards else 0
             self.channel.send({"kind": "bye", **last, "spent": self.budget.spent_seconds, "optimizers": unstepped})
             self.channel.flush(FLUSH_SECONDS)

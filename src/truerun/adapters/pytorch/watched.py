@@ -68,6 +68,7 @@ class Watched:
             "counts": self.counts,
             "types": [str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors],
             "names": reading.names_of(self.tensors),
+            "seed": torch.initial_seed(),
         }
 
     def read_hyperparameters(self, optimizer: Any) -> None:

@@ -1,0 +1,129 @@
+"""`truerun show RUN`: what happened in a run, in plain words, from the ledger and the run's own files."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from truerun.apps.cli.output import options
+
+if TYPE_CHECKING:
+    from truerun.core.finding import Finding
+    from truerun.ledger.history import RunHistory
+    from truerun.oversight.people import People
+
+EDITED_SHARE = 0.001
+MISS = 0.01
+
+
+@click.command()
+@click.argument("run")
+@options
+def command(run: str, output_format: str, config_path: str | None, *, quiet: bool, verbose: bool) -> int:
+    """Say what happened in RUN: verdict, lock, people, findings by step, metrics, cost, ledger entries."""
+    from truerun.apps.cli.output import say_json
+    from truerun.apps.project import open_project
+
+    project = open_project(config_path)
+    history = project.history().run(run)
+    found = [*history.started.fact.findings, *(finding for item in history.observed for finding in item.fact.findings)]
+    looks = _looks(project.folder / "runs" / history.id)
+    if output_format == "json":
+        say_json(_as_json(history, found, looks))
+        return 0
+    _show(history, found, looks, project.people(), quiet=quiet)
+    return 0
+
+
+def _looks(folder: Any) -> dict[str, Any]:
+    """How densely was looked, from the records of rank 0; empty without them."""
+    import json
+
+    path = folder / "steps-rank0.jsonl"
+    if not path.is_file():
+        return {}
+    steps = checked = 0
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:  # the last line of a run that was killed may be cut short
+                break
+            steps, checked = steps + 1, checked + bool(record.get("checked"))
+    return {"steps": steps, "checked": checked}
+
+
+def _as_json(history: RunHistory, found: list[Finding], looks: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "schema": 1,
+        "started": history.started.fact,
+        "finished": history.finished.fact if history.finished is not None else None,
+        "findings": found,
+        "looks": looks,
+        "entries": [history.started.index, *(item.index for item in history.observed)]
+        + ([history.finished.index] if history.finished is not None else []),
+    }
+
+
+def _show(history: RunHistory, found: list[Finding], looks: dict[str, Any], people: People, *, quiet: bool) -> None:
+    from truerun.apps.cli.output import escape, say, show_finding
+
+    started, finished = history.started.fact, history.finished.fact if history.finished is not None else None
+    verdict = finished.verdict.value if finished is not None else "unfinished"
+    say(f"run {escape(history.id)}: {verdict}", bold=True)
+    say(f"  command   {escape(shlex.join(started.command))}  ({started.mode.value} mode)")
+    say(f"  lock      {started.lock.short if started.lock is not None else 'none'}")
+    person = people.resolve(history.started.key, history.started.index)
+    who = f"{person.id} ({person.role.value})" if person is not None else "nobody: only the run's own key signed"
+    say(f"  started   {started.at} by {escape(who)}")
+    if started.decision is not None:
+        say(f"  admission {started.decision.outcome.value}")
+        for reason in started.decision.reasons:
+            say(f"            {escape(reason)}")
+        for need in started.decision.needs:
+            say(f"            needed: {escape(need.what)}" + (f" ({escape(', '.join(need.who))})" if need.who else ""))
+    if finished is not None:
+        _show_end(finished, looks)
+    else:
+        say(
+            f"  ended     not recorded; the last record is of step {max((i.fact.last_step for i in history.observed), default=0)}"
+        )
+    say(f"  ledger    entries {history.started.index} to {history.last_index}")
+    say(f"  findings  {len(found) or 'none'}")
+    for finding in sorted(found, key=lambda item: item.location.step or 0):
+        if not quiet or finding.severity.rank:
+            show_finding(finding)
+
+
+def _show_end(finished: Any, looks: dict[str, Any]) -> None:
+    from truerun.apps.cli.output import escape, say
+
+    if finished.command_exit is None:
+        say("  command   was not started")
+        return
+    say(f"  ended     {finished.at}, exit code {finished.command_exit}, {finished.steps} steps in {finished.seconds:.1f} s")
+    for name, value in finished.metrics.items():
+        say(f"  metric    {escape(name)} {value:.6g}")
+    for name, value in finished.effective.items():
+        if name != "groups":
+            say(f"  used      {escape(name)} {escape(str(value))}")
+    say(f"  watching  cost {finished.overhead.seconds:.2f} s, {finished.overhead.fraction:.1%} of the run")
+    if looks.get("checked"):
+        say(f"            {_power(looks['steps'], looks['checked'])}")
+
+
+def _power(steps: int, checked: int, coordinates: int = 256) -> str:
+    """What the looking bought, in words: how soon an edit of one weight in a thousand is seen."""
+    seen = 1 - (1 - EDITED_SHARE) ** coordinates
+    every = steps / checked
+    needed = every
+    missed = 1.0
+    while missed > MISS:
+        missed *= 1 - seen
+        needed += every
+    return (
+        f"checked {checked} of {steps} updates at about {coordinates} secret coordinates: an update altered as a whole is seen at "
+        f"the next look, one that alters 0.1 % of the weights within about {needed - every:.0f} steps (99 %)"
+    )

@@ -1,0 +1,297 @@
+"""One run from admission to verdict: what `truerun run` does, without a word printed.
+
+Order: resolve, inspect, decide, record the start, look again right before the command starts, watch it, look again at the
+inputs, check the outputs, record the end. In `enforce` mode what is not approved or not as it should be never starts; in
+`observe` mode a fault of Truerun never keeps the command from running: it becomes a finding.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from truerun.apps.agent import Batch, WatchOutcome, WatchRequest, watch
+from truerun.apps.baseline import make_reference
+from truerun.apps.project import Project
+from truerun.apps.recording import Recorder
+from truerun.core.codec import to_json
+from truerun.core.decision import Decision, Outcome
+from truerun.core.digest import Digest
+from truerun.core.errors import TruerunError, UsageError
+from truerun.core.fact import RunFinished, RunObserved, RunStarted
+from truerun.core.finding import Finding, Severity
+from truerun.core.lock import Lock
+from truerun.core.run import Mode, Overhead, RunResult, Verdict
+from truerun.ledger.history import History
+from truerun.monitoring.inputs_changed import check_unchanged
+from truerun.monitoring.record_not_kept import check_kept
+from truerun.monitoring.reference import Reference
+
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MAX_RECORDED_FINDINGS = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """
+    A run to make. `mode` None means enforce on a critical project and observe elsewhere; `against` names the earlier run
+    that hyperparameters and outputs are compared with; `cwd` is where the command starts.
+    """
+
+    command: tuple[str, ...]
+    cwd: Path
+    mode: Mode | None = None
+    run: str | None = None
+    against: str | None = None
+    key: str | None = None
+    on_finding: Callable[[Finding], None] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A run's result, the decision that admitted or held it, and what the agent saw (None for a run that never started)."""
+
+    result: RunResult
+    decision: Decision | None
+    outcome: WatchOutcome | None
+    folder: Path
+
+
+def run(project: Project, request: RunRequest) -> RunReport:
+    """
+    Make the run.
+
+    Raises CommandNotFoundError for a command that does not exist, UsageError for a run id that is taken; in enforce mode
+    whatever keeps the inputs, the ledger or the key from being read.
+    """
+    from truerun.apps.agent import find_program
+
+    find_program(request.command, request.cwd)
+    return _Running(project, request).make()
+
+
+class _Running:
+    """One run on its way; each stage leaves what the next needs."""
+
+    def __init__(self, project: Project, request: RunRequest) -> None:
+        self.project = project
+        self.request = request
+        critical = project.declaration.project.critical
+        self.mode = request.mode or (Mode.ENFORCE if critical else Mode.OBSERVE)
+        self.run = request.run or f"{project.clock()[:10]}-{secrets.token_hex(3)}"
+        if not RUN_ID.fullmatch(self.run):
+            raise UsageError("not a run id", got=self.run[:80], expected="letters, digits, dot, dash, underscore; at most 64")
+        self.folder = project.folder / "runs" / self.run
+        self.findings: list[Finding] = []
+        self.lock: Lock | None = None
+        self.decision: Decision | None = None
+        self.history: History | None = None
+
+    def make(self) -> RunReport:
+        """Every stage in order."""
+        self._read_history()
+        self.recorder = Recorder(self.project, self.mode, self.folder, self.request.key)
+        self._admit()
+        self._notice(check_kept("nobody vouches for it", self.recorder.unsigned, "give a key with --key, or make one"))
+        refused = self.mode is Mode.ENFORCE and (self._is_held() or self._worst() >= Severity.ERROR.rank)
+        if not refused:
+            self._look_again("before it started")
+            refused = self.mode is Mode.ENFORCE and self._worst() >= Severity.ERROR.rank
+        self._record_start()
+        if refused:
+            verdict = Verdict.HELD if self._is_held() else Verdict.FAIL
+            return self._finish(None, verdict)
+        self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
+        outcome = self._watch()
+        self._look_again("while it ran")
+        outputs = self._check_outputs()
+        return self._finish(outcome, self._verdict(outcome), outputs)
+
+    # Stages.
+
+    def _attempt(self, what: str, act: Callable[[], Any]) -> Any:
+        """*act*; in observe mode its failure becomes a finding and None."""
+        try:
+            return act()
+        except (TruerunError, OSError) as error:
+            if self.mode is Mode.ENFORCE:
+                raise
+            trouble = error.message if isinstance(error, TruerunError) else str(error)
+            remedy = error.next_step if isinstance(error, TruerunError) else None
+            self._notice(check_kept(what, trouble, remedy))
+            return None
+
+    def _read_history(self) -> None:
+        self.history = self._attempt("its ledger could not be read", self.project.history)
+        if self.history is not None and self.run in self.history.runs:
+            raise UsageError(f"there is a run {self.run} already", next_step="give another --run-id, or none")
+
+    def _admit(self) -> None:
+        from truerun.apps.locking import resolve, store
+
+        resolved = self._attempt("its inputs could not be locked", lambda: resolve(self.project))
+        if resolved is None:
+            return
+        self.resolved = resolved
+        self.lock = resolved.lock
+        self._attempt("its inputs could not be stored", lambda: store(self.project, resolved))
+        if self.history is None:
+            return
+        self.decision = self._attempt("its approval could not be judged", self._decide)
+
+    def _decide(self) -> Decision:
+        from truerun.apps.locking import compare
+        from truerun.oversight.admission import approved_lock, decide_admission
+
+        assert self.lock is not None
+        assert self.history is not None
+        people = self.project.people()
+        digest = approved_lock(self.history, people)
+        changes = compare(self.project, self.project.lock(digest), self.resolved).changes if digest is not None else None
+        return decide_admission(self.lock, self.history, people, lock_of=self.project.lock, changes=changes)
+
+    def _look_again(self, when: str) -> None:
+        """Resolve once more and compare with what was admitted: a swap in between is refused, or reported."""
+        from truerun.apps.locking import compare, resolve
+
+        if self.lock is None:
+            return
+        now = self._attempt(f"its inputs could not be looked at again {when}", lambda: resolve(self.project))
+        if now is None or now.lock.digest == self.lock.digest:
+            return
+        self._notice(check_unchanged(compare(self.project, self.lock, now).changes, when))
+
+    def _record_start(self) -> None:
+        fact = RunStarted(
+            run=self.run,
+            lock=self.lock.digest if self.lock is not None else None,
+            mode=self.mode,
+            command=self.request.command,
+            run_key=self.recorder.run_key.public_key,
+            decision=self.decision,
+            findings=tuple(self.findings[:MAX_RECORDED_FINDINGS]),
+            at=self.project.clock(),
+        )
+        self.recorder.record(fact, self.recorder.author)
+
+    def _watch(self) -> WatchOutcome:
+        reference = Reference()
+        if self.lock is not None:
+            lock = self.lock
+            found = self._attempt(
+                "its reference could not be read",
+                lambda: make_reference(self.project, lock, self.history, self.request.against),
+            )
+            reference = found if found is not None else reference
+        return watch(
+            WatchRequest(
+                command=self.request.command,
+                cwd=self.request.cwd,
+                folder=self.folder,
+                monitoring=self.project.declaration.monitoring,
+                reference=reference,
+                on_finding=self._found,
+                on_batch=self._record_batch,
+            )
+        )
+
+    def _found(self, finding: Finding) -> None:
+        self.findings.append(finding)
+        if self.request.on_finding is not None:
+            self.request.on_finding(finding)
+
+    def _record_batch(self, batch: Batch) -> None:
+        fact = RunObserved(
+            run=self.run,
+            rank=batch.rank,
+            first_step=batch.first_step,
+            last_step=batch.last_step,
+            records=batch.records,
+            records_size=batch.records_size,
+            findings=batch.findings[:MAX_RECORDED_FINDINGS],
+            at=self.project.clock(),
+        )
+        self._attempt("an observation could not be recorded", lambda: self.recorder.record(fact))
+
+    def _check_outputs(self) -> Digest | None:
+        section = self.project.declaration.outputs
+        if section is None:
+            return None
+        kept = self._attempt("its outputs could not be kept", lambda: self._keep_outputs(section.predictions))
+        return kept if isinstance(kept, Digest) else None
+
+    def _keep_outputs(self, name: str) -> Digest | None:
+        """Copy the predictions into the run's folder and return their digest; None where the run wrote none."""
+        from truerun.adapters.files import hash_file
+
+        path = self.project.root / name
+        if not path.is_file():
+            return None
+        target = self.folder / "outputs" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+        return hash_file(target)
+
+    def _finish(self, outcome: WatchOutcome | None, verdict: Verdict, outputs: Digest | None = None) -> RunReport:
+        fact = RunFinished(
+            run=self.run,
+            verdict=verdict,
+            command_exit=outcome.exit_code if outcome is not None else None,
+            steps=outcome.steps if outcome is not None else 0,
+            seconds=outcome.seconds if outcome is not None else 0.0,
+            metrics=_finite(outcome.metrics) if outcome is not None else {},
+            overhead=outcome.overhead if outcome is not None else Overhead(),
+            at=self.project.clock(),
+            effective=to_json(outcome.effective) if outcome is not None else {},
+            outputs=outputs,
+        )
+        self._attempt("its end could not be recorded", lambda: self.recorder.record(fact))
+        self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
+        if outcome is not None:
+            self._notice(check_kept("the files of the run could not be written", outcome.trouble))
+        result = RunResult(
+            run=self.run,
+            lock=self.lock.digest if self.lock is not None else None,
+            verdict=verdict,
+            mode=self.mode,
+            findings=tuple(self.findings),
+            steps=fact.steps,
+            metrics=fact.metrics,
+            command_exit=fact.command_exit,
+            overhead=fact.overhead,
+            ledger=self.recorder.span(),
+        )
+        return RunReport(result=result, decision=self.decision, outcome=outcome, folder=self.folder)
+
+    # Judgement.
+
+    def _notice(self, findings: tuple[Finding, ...]) -> None:
+        known = {finding.fingerprint for finding in self.findings}
+        for finding in findings:
+            if finding.fingerprint not in known:
+                known.add(finding.fingerprint)
+                self._found(finding)
+
+    def _worst(self) -> int:
+        return max((finding.severity.rank for finding in self.findings), default=-1)
+
+    def _is_held(self) -> bool:
+        return self.decision is None or self.decision.outcome is not Outcome.ALLOW
+
+    def _verdict(self, outcome: WatchOutcome) -> Verdict:
+        """Fail on findings or a failed command; "could not tell" where torch trained and too little of it could be checked."""
+        if outcome.exit_code or self._worst() >= Severity.ERROR.rank:
+            return Verdict.FAIL
+        unchecked = outcome.steps > 0 and not outcome.sampling.get("samples")
+        blind = self.lock is None or self.history is None
+        return Verdict.COULD_NOT_TELL if unchecked or blind else Verdict.PASS
+
+
+def _finite(metrics: Any) -> dict[str, float]:
+    """Metrics that JSON can hold; one that is not finite has a finding of its own."""
+    return {name: value for name, value in metrics.items() if value == value and abs(value) != float("inf")}  # noqa: PLR0124
