@@ -315,3 +315,25 @@ def test_entry_zero_must_create_this_very_ledger(attacked):
         Ledger(attacked.store).verify()
     attacked.state.entries[0] = attacked.state.entries[1]
     assert attacked.first_bad() == 0
+
+
+def test_reading_alone_refuses_a_valid_entry_that_was_put_in_the_place_of_another(attacked):
+    """P1: what admission and reports read is proved to be under the signed head, without a full audit before."""
+    attacked.state.entries[3] = forge("forged")
+    for read in (lambda ledger: list(ledger.entries()), lambda ledger: ledger.entry(3), lambda ledger: next(ledger.entries(2))):
+        with pytest.raises(LedgerCorruptError) as refused:
+            read(Ledger(attacked.store))
+        assert refused.value.index == 3
+    attacked.recompute()
+    with pytest.raises(LedgerCorruptError):
+        list(Ledger(attacked.store).entries())
+
+
+def test_a_long_ledger_is_read_page_by_page(ledger):
+    ledger.append_all([revoked(number) for number in range(600)], ANA)
+    assert [entry.index for entry in ledger.entries()] == list(range(606))
+    assert [entry.index for entry in ledger.entries(599)] == list(range(599, 606))
+    reading = ledger.entries()
+    first = next(reading)
+    ledger.append(revoked(-1), ANA)  # recorded while somebody reads
+    assert [first.index, *(entry.index for entry in reading)] == list(range(607))

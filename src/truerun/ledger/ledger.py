@@ -78,25 +78,21 @@ class Ledger:
         return tuple(replace(draft, index=known[draft.envelope]) for draft in drafts)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Entries from *start* on, authors verified; raises LedgerCorruptError with the index of one that does not hold."""
-        while True:
-            with self._store.reading() as view:
-                size = self._head(view).size if view.head() is not None else 0
-                page = list(view.envelopes(start, min(start + _PAGE, size)))
-            for index, envelope in page:
-                if index == start:
-                    yield _read_entry(index, envelope)
-                    start += 1
-            if start >= size:
-                return
-            if not page or page[-1][0] >= start:
-                raise LedgerCorruptError(f"entry {start} is missing", index=start, next_step=_NEXT)
+        """
+        Entries from *start* on, each proved to be under the signed tree head and its author's signature verified.
+
+        Raises LedgerCorruptError with the first index that does not hold, before anything of its page is given.
+        """
+        while page := self._page(start, _PAGE):
+            yield from page
+            start += len(page)
 
     def entry(self, index: int) -> Entry:
-        """Entry *index*, its author verified; raises UsageError where there is none."""
-        if not 0 <= index < len(self):
+        """Entry *index*, verified as `entries` does; raises UsageError where there is none."""
+        page = self._page(index, 1) if index >= 0 else []
+        if not page:
             raise UsageError(f"no entry {index}", expected=f"0 to {len(self) - 1}", next_step="truerun ledger show lists them")
-        return next(self.entries(index))
+        return page[0]
 
     def __len__(self) -> int:
         with self._store.reading() as view:
@@ -156,6 +152,19 @@ class Ledger:
         with self._store.reading() as view:
             return merkle.consistency_proof(old_size, self._size(view, size), view.hashes)
 
+    def _page(self, start: int, count: int) -> list[Entry]:
+        with self._store.reading() as view:
+            head = self._head(view) if view.head() is not None else None
+            if head is None or start >= head.size:
+                return []
+            envelopes = list(view.envelopes(start, min(start + count, head.size)))
+            try:
+                _verify_page(view, head, start, envelopes)
+            except VerificationError as error:
+                audit(view)  # finds the exact index, where it is not only this page that is wrong
+                raise _corrupt(error, start, f"entries from {start} on") from error
+        return [_read_entry(index, envelope) for index, envelope in envelopes]
+
     def _size(self, view: View, size: int | None) -> int:
         newest = self._head(view).size
         if size is not None and not 0 < size <= newest:
@@ -210,6 +219,20 @@ class Ledger:
             return verify_tree_head(note, self._key(view))
         except (FormatError, VerificationError) as error:
             raise _corrupt(error, _last_index(view), "the tree head") from error
+
+
+def _verify_page(view: View, head: TreeHead, start: int, envelopes: Sequence[tuple[int, bytes]]) -> None:
+    """Raise VerificationError unless *envelopes* are what the tree of *head* has from *start* on, without a gap."""
+    frontier = list(view.hashes(merkle.frontier_places(start)))
+    stop = start
+    for index, envelope in envelopes:
+        if index == stop:
+            merkle.new_hashes(index, merkle.leaf_hash(envelope), frontier)
+            stop += 1
+    if stop == start or stop <= envelopes[-1][0]:
+        raise LedgerCorruptError(f"entry {stop} is missing", index=stop, next_step=_NEXT)
+    proof = merkle.consistency_proof(stop, head.size, view.hashes)
+    merkle.verify_consistency(stop, merkle.fold(frontier), head.size, head.root, proof)
 
 
 def _read_entry(index: int, envelope: bytes) -> Entry:
