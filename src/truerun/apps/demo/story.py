@@ -138,7 +138,9 @@ class Story:
             public = ("--key-file", str(self.place.keys / f"{member.id}.pub"))
             role = ("--role", member.role.value)
             self._truerun(team.owner, "people", "add", member.id, "--name", member.name, *role, *mentor, *public, shown=False)
-        self._truerun(team.owner, "people", "list", "-q")
+        for role, members in (("owner", (team.owner,)), ("maintainers", team.maintainers), ("engineers", team.engineers)):
+            terminal.say(f"  {role:<13}{', '.join(member.name for member in members)}")
+        terminal.say(f"  {'trainee':<13}{team.trainee.name}, mentored by {team.mentor.name}")
         self._truerun(team.owner, "lock", "--note", "the project as it begins", shown=False)
         self._truerun(team.maintainers[0], "approve", "--reason", "read it all", shown=False)
         terminal.say("\nThe first lock is approved. This is the run that later ones are compared with:")
@@ -184,10 +186,13 @@ class Story:
         team = self.plan.team
         self.terminal.heading("5  Back to known good")
         self._later(hours=1)
-        self._truerun(team.owner, "recover", DEGRADED, "--apply", "--rerun", "--run-id", RECOVERED)
+        self._truerun(team.owner, "recover", DEGRADED, "--apply")
         for member in self._approvers():
             self._truerun(member, "approve", "--reason", "the clean lock", "--yes", shown=False)
-        self.terminal.say("\nThe clean lock is approved. What happened, as one page to forward:")
+        self.terminal.say(
+            "\nThe clean lock is approved by the mentor and one more. Its run, and what happened as one page to forward:"
+        )
+        self._train(team.engineers[1], RECOVERED, "observe")
         self._truerun(team.owner, "report", DEGRADED, "--output", str(self.place.report))
 
     def _enforce(self) -> Held:
