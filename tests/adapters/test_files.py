@@ -51,6 +51,17 @@ def test_only_the_projects_own_files_are_found(project):
     assert find_files(project, ["tr?in.py", "[a].py"])[0] == ["train.py"]
 
 
+def test_only_folders_that_can_match_are_searched(project, monkeypatch):
+    """A million images below data/ cost nothing to a pattern that cannot match there."""
+    (project / "data").mkdir()
+    for number in range(50):
+        (project / "data" / f"{number}.png").write_text("")
+    monkeypatch.setattr("truerun.adapters.files.MAX_ENTRIES", 20)
+    assert find_files(project, ["*.py", "lib/**/*.py", "l?b/m*.py"])[0] == ["lib/deep/a b.py", "lib/model.py", "train.py"]
+    with pytest.raises(InputError, match="more than 20"):
+        find_files(project, ["**/*.py"])
+
+
 def test_links_are_resolved_and_said(project, tmp_path_factory):
     """P6: a link that leaves the project is locked by the bytes it leads to, and the reader is told."""
     outside = tmp_path_factory.mktemp("outside")
@@ -59,7 +70,8 @@ def test_links_are_resolved_and_said(project, tmp_path_factory):
     (project / "inside.py").symlink_to(project / "train.py")
     (project / "folder").symlink_to(outside)
     (project / "broken.py").symlink_to(outside / "absent")
-    found, notes = find_files(project, ["*.py"])
+    found, notes = find_files(project, ["**/*.py"])
+    found = [name for name in found if "/" not in name]
     assert found == ["inside.py", "link.py", "train.py"]
     assert [note.split(" ")[0] for note in notes] == ["folder", "link.py"]
     assert "outside the project" in notes[1]

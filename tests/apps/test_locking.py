@@ -13,7 +13,7 @@ from truerun.core.actor import Basis
 from truerun.core.change import Action, ChangeKind
 from truerun.core.decision import Outcome
 from truerun.core.digest import Digest
-from truerun.core.errors import FormatError, InputError, PolicyError, StorageError, UsageError
+from truerun.core.errors import FormatError, InputError, MissingExtraError, PolicyError, StorageError, UsageError
 from truerun.core.rows import parse_rows
 
 
@@ -220,3 +220,43 @@ def test_the_policy_is_asked_about_the_state(small):
     assert recorded.lock.critical
     assert decide(small.project, resolved(small)).outcome is Outcome.HOLD
     assert replace(recorded.lock, critical=False).digest != recorded.lock.digest
+
+
+def test_cut_short_after_the_entry_the_next_lock_completes_it(small, monkeypatch):
+    """Killed between the ledger and truerun.lock: nothing is lost and nothing is recorded twice."""
+    with monkeypatch.context() as patch:
+        patch.setattr("truerun.apps.project.Project.save_lock", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            small.lock()
+    assert not (small.root / "truerun.lock").exists()
+    again = small.lock()
+    assert again.entry is None
+    assert small.project.head_lock() == again.lock == small.project.proposed_lock()
+
+
+def test_without_polars_the_extra_is_named(small, monkeypatch):
+    monkeypatch.delitem(sys.modules, "truerun.adapters.tables", raising=False)
+    monkeypatch.delattr("truerun.adapters.tables", raising=False)
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(MissingExtraError) as caught:
+        resolved(small)
+    assert caught.value.next_step == "pip install 'truerun[data]'"
+
+
+def test_an_edited_lock_file_is_not_the_baseline(small):
+    """Somebody edits truerun.lock to hide a change: the comparison is with what the ledger proposed."""
+    small.lock()
+    small.write("config.yaml", "optimizer:\n  lr: 0.03\nseed: 1\n")
+    project = small.project
+    project.save_lock(resolved(small).lock)
+    assert [change.key for change in small.lock().changes] == ["optimizer.lr"]
+
+
+def test_going_back_is_a_proposal_of_its_own(small):
+    first = small.lock()
+    small.write("config.yaml", "optimizer:\n  lr: 0.03\nseed: 1\n")
+    small.lock()
+    small.write("config.yaml", "optimizer:\n  lr: 0.003\nseed: 1\n")
+    back = small.lock()
+    assert back.lock == first.lock
+    assert [(change.before, change.after) for change in back.changes] == [(0.03, 0.003)]

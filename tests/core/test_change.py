@@ -30,6 +30,7 @@ def test_attribution_changes_the_actor_alone():
         (change(before=None), "config.yaml lr (absent) -> 1"),
         (change(action=Action.ADDED), "config.yaml lr added"),
         (change(kind=ChangeKind.CODE, name="train.py", key=None), "train.py modified"),
+        (change(kind=ChangeKind.DATA, name="train", key="x", before="Int64", after="Float64"), "train column x Int64 -> Float64"),
         (change(after="x" * 100), "config.yaml lr 0.1 -> " + "x" * 57 + "..."),
         (
             change(kind=ChangeKind.DATA, action=Action.ROWS_ADDED, name="train", key="ana", after={"count": 40}),

@@ -6,6 +6,7 @@ virtual environments.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import stat as stat_modes
@@ -36,7 +37,7 @@ IGNORED_FOLDERS = frozenset(
     | {".tox", ".nox", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"}
 )
 TABLE_SUFFIXES = (".parquet", ".pq", ".csv", ".tsv", ".jsonl", ".ndjson")
-MAX_ENTRIES = 200_000
+MAX_ENTRIES = 1_000_000
 _CHUNK = 1 << 20
 _ATTEMPTS = 3
 
@@ -114,10 +115,11 @@ def find_files(root: Path, patterns: Sequence[str]) -> tuple[list[str], list[str
     for pattern in patterns:
         if pattern.startswith("/") or ".." in pattern.split("/"):
             raise InputError(f"the pattern {pattern!r} leaves the project", expected="a path inside it, relative to truerun.toml")
-    matches = [_compile(pattern) for pattern in patterns]
+    plain = [pattern.removeprefix("./") for pattern in patterns]
+    matches = [_compile(pattern) for pattern in plain]
     found: list[str] = []
     notes: list[str] = []
-    for relative, entry in _walk(root, "", notes, [0]):
+    for relative, entry in _walk(root, "", _Search([pattern.split("/") for pattern in plain], notes)):
         if any(match.fullmatch(relative) for match in matches):
             found.append(relative)
             if entry.is_symlink() and leaves(root, root / relative):
@@ -125,7 +127,30 @@ def find_files(root: Path, patterns: Sequence[str]) -> tuple[list[str], list[str
     return sorted(found), notes
 
 
-def _walk(root: Path, prefix: str, notes: list[str], seen: list[int]) -> Iterator[tuple[str, os.DirEntry[str]]]:
+class _Search:
+    """What a walk carries: which folders can hold a match, how much was seen, what to tell."""
+
+    def __init__(self, patterns: list[list[str]], notes: list[str]) -> None:
+        self._patterns = patterns
+        self.notes = notes
+        self.seen = 0
+
+    def enters(self, folder: str) -> bool:
+        """Whether any pattern can match something below *folder*."""
+        parts = folder.split("/")
+        return any(self._reaches(pattern, parts) for pattern in self._patterns)
+
+    @staticmethod
+    def _reaches(pattern: list[str], parts: list[str]) -> bool:
+        for position, part in enumerate(parts):
+            if "**" in pattern[position]:
+                return True
+            if position == len(pattern) - 1 or not _compile(pattern[position]).fullmatch(part):
+                return False
+        return True
+
+
+def _walk(root: Path, prefix: str, search: _Search) -> Iterator[tuple[str, os.DirEntry[str]]]:
     try:
         with os.scandir(root / prefix) as entries:
             listing = sorted(entries, key=lambda entry: entry.name)
@@ -133,21 +158,26 @@ def _walk(root: Path, prefix: str, notes: list[str], seen: list[int]) -> Iterato
         raise _unreadable(root / prefix, error) from error
     if prefix and any(entry.name == "pyvenv.cfg" for entry in listing):
         return
-    seen[0] += len(listing)
-    if seen[0] > MAX_ENTRIES:
-        raise InputError(f"more than {MAX_ENTRIES} files below {root}", next_step="move data out of the project folder")
+    search.seen += len(listing)
+    if search.seen > MAX_ENTRIES:
+        raise InputError(
+            f"more than {MAX_ENTRIES} files below {root}", next_step="narrow the patterns in truerun.toml, such as src/**/*.py"
+        )
     for entry in listing:
         relative = f"{prefix}/{entry.name}" if prefix else entry.name
-        if entry.is_dir(follow_symlinks=False):
-            if entry.name not in IGNORED_FOLDERS:
-                yield from _walk(root, relative, notes, seen)
-        elif entry.is_dir():
-            notes.append(f"{relative} is a link to a folder and was not followed")
+        if entry.is_dir():
+            if entry.name in IGNORED_FOLDERS or not search.enters(relative):
+                continue
+            if entry.is_symlink():
+                search.notes.append(f"{relative} is a link to a folder and was not followed")
+            else:
+                yield from _walk(root, relative, search)
         elif entry.is_file():
             yield relative, entry
 
 
+@functools.lru_cache(maxsize=1024)
 def _compile(pattern: str) -> re.Pattern[str]:
-    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern.removeprefix("./"))
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     special = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(special.get(part) or re.escape(part) for part in parts), re.DOTALL)

@@ -181,7 +181,7 @@ class _Resolver:
 
     def _find(self, patterns: Sequence[str], what: str) -> list[str]:
         found, notes = find_files(self._root, patterns)
-        self._notes.extend(note for note in notes if what == "[config] files" or not note.endswith("was not followed"))
+        self._notes.extend(notes)
         for pattern in patterns:
             if not any(mark in pattern for mark in "*?") and pattern.removeprefix("./") not in found:
                 raise InputError(

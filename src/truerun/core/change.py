@@ -74,6 +74,8 @@ class Change:
             sign, value = ("+", self.after) if self.action is Action.ROWS_ADDED else ("-", self.before)
             count = value["count"] if isinstance(value, Mapping) else "?"
             return f"{what} {sign}{count} rows" + (f" by {self.key}" if self.key else "")
+        if self.kind is ChangeKind.DATA and self.key:
+            return f"{self.name} column {self.key} {_plain(self.before)} -> {_plain(self.after)}"
         if self.kind in (ChangeKind.CONFIG, ChangeKind.ENVIRONMENT, ChangeKind.DECLARATION) and self.action is Action.MODIFIED:
             return f"{what} {_plain(self.before)} -> {_plain(self.after)}"
         return f"{what} {self.action.value}"

@@ -43,12 +43,11 @@ def show_changes(changes: Sequence[Change], *, verbose: bool = False) -> None:
 def describe(change: Change) -> str:
     """One line on *change*: what it is, from what to what, where."""
     text = change.title()
-    if change.kind is ChangeKind.DATA and change.detail.get("what") == "column":
-        text = f"{change.name} column {change.key}: {change.before or '(absent)'} -> {change.after or '(absent)'}"
-    elif change.action in (Action.ADDED, Action.REMOVED) and change.key is not None:
+    named = change.key is not None or (change.kind is ChangeKind.ENVIRONMENT and change.name != "python")
+    if change.action in (Action.ADDED, Action.REMOVED) and named and change.kind is not ChangeKind.DATA:
         value = change.after if change.action is Action.ADDED else change.before
-        text = f"{change.name} {change.key} {change.action.value} ({_short(value)})"
-    elif change.detail.get("what"):
+        text = f"{text} ({_short(value)})"
+    elif change.detail.get("what") and change.key is None:
         text = f"{change.name} {change.action.value}: {change.detail['what']}"
     places = [f"line {change.line}"] if change.line is not None and change.kind is not ChangeKind.CODE else []
     places += [" ".join(change.detail["lines"][:4])] if change.detail.get("lines") else []
