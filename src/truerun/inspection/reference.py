@@ -20,7 +20,7 @@ class Reference:
     def since(self) -> str:
         """In words: `was approved on 2026-11-20 (entry 412)`."""
         entry = f" (entry {self.entry})" if self.entry is not None else ""
-        return f"was {'approved' if self.approved else 'locked'} on {self.at[:10]}{entry}"
+        return f"was {'approved' if self.approved else 'proposed'} on {self.at[:10]}{entry}"
 
     @property
     def remedy(self) -> str:

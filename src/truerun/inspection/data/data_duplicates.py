@@ -27,7 +27,6 @@ RULE = Rule(
 _MIN_COLUMNS, _MIN_FEATURES = 2, 4
 # A near-copy lies within this share of the median distance between an approved row and its nearest other one.
 _NEAR = 0.15
-Mask = npt.NDArray[np.bool_]
 
 
 def check_duplicates(growth: Growth) -> tuple[Finding, ...]:
@@ -35,7 +34,8 @@ def check_duplicates(growth: Growth) -> tuple[Finding, ...]:
     columns = [c for c in growth.common if growth.now[c].dtype == growth.approved[c].dtype and c != growth.label]
     if len(columns) < _MIN_COLUMNS or not growth.added or not growth.approved.height:
         return ()
-    found = {"equal": _copies(growth, [*columns, growth.label] if growth.label in growth.common else columns)}
+    labelled = [growth.label] if growth.label is not None and growth.label in growth.common else []
+    found = {"equal": _copies(growth, columns + labelled)}
     near = _near_copies(growth, columns)
     if near is not None:
         found["nearly equal"] = near
@@ -54,14 +54,13 @@ def check_duplicates(growth: Growth) -> tuple[Finding, ...]:
     )
 
 
-def _copies(growth: Growth, columns: list[str | None]) -> tuple[dict[str, Rows], int]:
+def _copies(growth: Growth, names: list[str]) -> tuple[dict[str, Rows], int]:
     """Each contributor's new rows that equal another row, and how many approved rows do."""
-    names = [column for column in columns if column is not None]
     before, kept, now = (_keys(frame, names) for frame in (growth.approved, growth.kept, growth.now))
     repeats: dict[str, Rows] = {}
     for contributor, rows in growth.added.items():
         keys = now[rows]
-        first: Mask = np.zeros(len(keys), dtype=bool)
+        first: npt.NDArray[np.bool_] = np.zeros(len(keys), dtype=bool)
         first[np.unique(keys, return_index=True)[1]] = True
         repeats[contributor] = rows[~first | np.isin(keys, kept)]
     return repeats, len(before) - len(np.unique(before))

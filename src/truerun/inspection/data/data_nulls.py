@@ -12,7 +12,7 @@ import polars as pl
 from truerun.core.finding import Confidence, Finding, Severity
 from truerun.core.rule import Rule
 from truerun.inspection.data.growth import Growth, Rows, actor_of, by, few, severity_of
-from truerun.inspection.data.tail import holm, predictive_tail
+from truerun.inspection.data.tail import grouped_tail, holm
 
 RULE = Rule(
     id="data-nulls",
@@ -31,11 +31,16 @@ def check_nulls(growth: Growth) -> tuple[Finding, ...]:
         before = empty(growth.approved[column])
         for contributor, rows in growth.added.items():
             missing = rows[empty(growth.rows_of(contributor, column))]
-            chance = predictive_tail(len(missing), len(rows), int(before.sum()), len(before))
             history = growth.history_of(contributor, column)
-            if history is not None:
-                own = empty(history)
-                chance = max(chance, predictive_tail(len(missing), len(rows), int(own.sum()), len(own)))
+            own = empty(history) if history is not None else before[:0]
+            chance = grouped_tail(
+                len(missing),
+                len(rows),
+                seen=int(before.sum()),
+                total=len(before),
+                own_seen=int(own.sum()),
+                own_total=len(own),
+            )
             tests[column, contributor] = chance
             empty_rows[column, contributor] = missing
     return tuple(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import polars as pl
 
 from truerun.core.finding import Confidence, Finding, Severity
 from truerun.core.rule import Rule
@@ -29,6 +30,7 @@ RULE = Rule(
 # gets there about once in a quarter of a million rows.
 FAR_SPANS = 3.0
 _MIN_APPROVED = 20
+_FEW_ROWS = 3
 _FEW_VALUES = 20
 
 
@@ -52,20 +54,35 @@ def check_range(growth: Growth) -> tuple[Finding, ...]:
         if len(approved) < _MIN_APPROVED or column == growth.label:
             continue
         for contributor, rows in growth.added.items():
-            history = growth.history_of(contributor, column)
-            own = finite(history) if history is not None else None
+            others = [finite(other) for other in _alike(growth, contributor, column) if other is not None]
             values = growth.rows_of(contributor, column).to_numpy().astype(np.float64)
-            for question, seen in _questions(values, rows, approved, own).items():
+            for question, seen in _questions(values, rows, approved, others).items():
                 tests[column, contributor, question] = seen
-    chances = holm({key: seen.chance for key, seen in tests.items()})
+    # What is far out is no matter of chance: it is not weighed against the number of questions asked.
+    certain = {key: 0.0 for key, seen in tests.items() if key[2] == "far" and len(seen.rows)}
+    chances = holm({key: seen.chance for key, seen in tests.items() if key[2] != "far"})
     found: dict[tuple[str, str], list[tuple[_Seen, float]]] = {}
-    for (column, contributor, question), chance in chances.items():
+    for (column, contributor, question), chance in {**certain, **chances}.items():
         if severity_of(chance):
             found.setdefault((column, contributor), []).append((tests[column, contributor, question], chance))
     return tuple(_finding(growth, column, contributor, seen) for (column, contributor), seen in found.items())
 
 
-def _questions(values: Numbers, rows: Rows, approved: Numbers, own: Numbers | None) -> dict[str, _Seen]:
+def _alike(growth: Growth, contributor: str, column: str) -> list[pl.Series | None]:
+    """Approved values that the new ones may rather be like: the contributor's own, and those of rows with the same labels."""
+    label = growth.label
+    if label is None or label not in growth.common:
+        return [growth.history_of(contributor, column)]
+    labels = growth.rows_of(contributor, label).unique()
+    same = (
+        growth.approved.filter(pl.col(label).is_in(labels.implode()))[column]
+        if labels.dtype == growth.approved[label].dtype
+        else None
+    )
+    return [growth.history_of(contributor, column), same if same is not None and len(same) >= _MIN_APPROVED else None]
+
+
+def _questions(values: Numbers, rows: Rows, approved: Numbers, others: list[Numbers]) -> dict[str, _Seen]:
     low, high = float(approved[0]), float(approved[-1])
     infinite = np.isinf(values)
     above, below = rows[values > high], rows[values < low]
@@ -73,13 +90,9 @@ def _questions(values: Numbers, rows: Rows, approved: Numbers, own: Numbers | No
     answers = {
         "above": _Seen(rows=above, what=f"above {high:g}", chance=exceedance_tail(len(above), len(rows), len(approved))),
         "below": _Seen(rows=below, what=f"below {low:g}", chance=exceedance_tail(len(below), len(rows), len(approved))),
-        "far": _Seen(
-            rows=rows[far | infinite],
-            what=f"far outside {low:g} to {high:g}",
-            chance=CERTAIN_ALARM if (far | infinite).any() else 1.0,
-        ),
+        "far": _Seen(rows=rows[far | infinite], what=f"far outside {low:g} to {high:g}", chance=1.0),
     }
-    repeated = _repeated(values, rows, approved, own)
+    repeated = _repeated(values, rows, approved, others)
     return answers | ({"repeated": repeated} if repeated else {})
 
 
@@ -99,17 +112,16 @@ def _far_out(values: Numbers, approved: Numbers) -> np.ndarray:
     return far
 
 
-def _repeated(values: Numbers, rows: Rows, approved: Numbers, own: Numbers | None) -> _Seen | None:
-    """The value that repeats most beyond what it used to, where the column is not one of a few values anyway."""
-    if len(np.unique(approved)) <= _FEW_VALUES:
-        return None
+def _repeated(values: Numbers, rows: Rows, approved: Numbers, others: list[Numbers]) -> _Seen | None:
+    """The value that repeats most beyond what it used to; in a column of few values, only one that is all there is."""
+    least = 3 if len(np.unique(approved)) > _FEW_VALUES else max(len(rows), _FEW_VALUES)
     numbers, counts = np.unique(values[np.isfinite(values)], return_counts=True)
     best: _Seen | None = None
-    for position in np.flatnonzero(counts >= 3):
+    for position in np.flatnonzero(counts >= least):
         value, count = float(numbers[position]), int(counts[position])
         chance = predictive_tail(count, len(rows), _count(approved, value), len(approved))
-        if own is not None:
-            chance = max(chance, predictive_tail(count, len(rows), _count(own, value), len(own)))
+        for other in others:
+            chance = max(chance, predictive_tail(count, len(rows), _count(other, value), len(other)))
         # The value was chosen because it repeats: as many tests as there are values to choose from.
         chance = min(1.0, chance * len(numbers))
         if best is None or chance < best.chance:
@@ -132,8 +144,8 @@ def _finding(growth: Growth, column: str, contributor: str, found: list[tuple[_S
         f"{growth.name}: {column} is {words} in the {len(growth.added[contributor])} new rows{by(contributor)} "
         f"(rows {few(rows)}); the data that {growth.reference.since} has {approved[0]:g} to {approved[-1]:g}. "
         "Look for a changed unit, a lost sign or a value that means missing.",
-        severity=severity_of(chance),
-        confidence=Confidence.MEDIUM if chance >= CERTAIN_ALARM else None,
+        severity=severity_of(chance) if len(rows) >= _FEW_ROWS or chance > 0 else Severity.WARNING,
+        confidence=Confidence.MEDIUM if chance >= CERTAIN_ALARM or len(rows) < _FEW_ROWS else None,
         evidence={
             "declared": {"min": float(approved[0]), "max": float(approved[-1]), "rows": len(approved)},
             "observed": {"min": _number(observed.min()), "max": _number(observed.max()), "rows": len(rows)},

@@ -28,7 +28,7 @@ _ALARM = ALARM / 100
 
 
 def check_shift(growth: Growth) -> tuple[Finding, ...]:
-    """One finding for each column and contributor whose distribution differs."""
+    """One finding for each contributor with columns that are distributed otherwise, the most certain one first."""
     tests: dict[tuple[str, str], float] = {}
     distances: dict[tuple[str, str], float] = {}
     for column in growth.common:
@@ -46,27 +46,28 @@ def check_shift(growth: Growth) -> tuple[Finding, ...]:
                 own = finite(history)
                 chance = max(chance, kolmogorov_tail(distance(new, own), len(new), len(own)))
             tests[column, contributor], distances[column, contributor] = chance, apart
-    return tuple(
-        _finding(growth, column, contributor, distances[column, contributor], chance)
-        for (column, contributor), chance in holm(tests).items()
-        if chance < _ALARM
-    )
+    shifted: dict[str, list[str]] = {}
+    for (column, contributor), chance in holm(tests).items():
+        if chance < _ALARM:
+            shifted.setdefault(contributor, []).append(column)
+    return tuple(_finding(growth, who, columns, distances[columns[0], who]) for who, columns in shifted.items())
 
 
-def _finding(growth: Growth, column: str, contributor: str, apart: float, chance: float) -> Finding:
-    rows = growth.added[contributor]
+def _finding(growth: Growth, contributor: str, columns: list[str], apart: float) -> Finding:
+    rows, column = growth.added[contributor], columns[0]
+    others = f" {len(columns) - 1} more columns differ too." if len(columns) > 1 else ""
     new, approved = finite(growth.rows_of(contributor, column)), finite(growth.approved[column])
     return RULE.finding(
         growth.subject(column),
         f"{growth.name}: {column} in the {len(rows)} new rows{by(contributor)} is distributed otherwise (median "
-        f"{np.median(new):g}, distance {apart:.2f}) than in the data that {growth.reference.since} (median {np.median(approved):g}). "
-        "Ask where these rows come from.",
+        f"{np.median(new):g}, distance {apart:.2f}) than in the data that {growth.reference.since} (median {np.median(approved):g})."
+        f"{others} Ask where these rows come from.",
         evidence={
             "declared": {"median": float(np.median(approved)), "mean": float(approved.mean()), "rows": len(approved)},
             "observed": {"median": float(np.median(new)), "mean": float(new.mean()), "rows": len(new)},
             "distance": apart,
             "contributor": contributor or None,
-            "probability": chance,
+            "columns": columns[:50],
         },
         location=growth.location(rows),
         actor=actor_of(contributor),

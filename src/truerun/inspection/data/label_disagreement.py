@@ -17,8 +17,8 @@ import polars as pl
 from truerun.core.finding import Confidence, Finding, Severity
 from truerun.core.rule import Rule
 from truerun.inspection.data.growth import CERTAIN_ALARM, Growth, Rows, actor_of, by, few, severity_of
-from truerun.inspection.data.neighbours import MAX_APPROVED, MAX_NEW, Codes, Votes, features, vote
-from truerun.inspection.data.tail import holm, predictive_tail, wilson
+from truerun.inspection.data.neighbours import MAX_APPROVED, MAX_NEW, Codes, Matrix, Votes, count_features, features, vote
+from truerun.inspection.data.tail import grouped_tail, holm, wilson
 
 RULE = Rule(
     id="label-disagreement",
@@ -56,11 +56,10 @@ def check_labels(growth: Growth) -> tuple[Finding, ...]:
     if len(kept) < _MIN_APPROVED:
         return (_cannot_tell(growth, f"there are fewer than {_MIN_APPROVED} approved rows with a label"),)
     columns = [column for column in growth.common if column != growth.label]
-    before, now = features(growth.approved, growth.now, columns)
-    if before.shape[1] < _MIN_FEATURES:
+    if count_features(growth.approved, growth.now, columns) < _MIN_FEATURES:
         return (_cannot_tell(growth, "there are too few columns of numbers or small categories to compare rows by"),)
-    before, labels = before[kept], labels_before[kept]
-    honest = vote(before, labels, before, labels, skip_self=np.arange(len(kept)))
+    labels = labels_before[kept]
+    before, now, honest = _better_scale(growth, columns, kept, labels)
     if float((honest.majority != honest.own).mean()) > _BLIND:
         return (_cannot_tell(growth, "similar approved rows seldom share a label"),)
     found: dict[str, list[_Suspicion]] = {}
@@ -70,12 +69,24 @@ def check_labels(growth: Growth) -> tuple[Finding, ...]:
         if len(rows):
             votes = vote(before, labels, now[rows], labels_now[rows])
             found[contributor] = _suspicions(rows, votes, honest, _own_honest(growth, contributor, kept, honest), names)
-    tests = {name: min(1.0, min(s.chance for s in all_of) * len(all_of)) for name, all_of in found.items() if all_of}
+    tests = {name: min(suspicion.chance for suspicion in all_of) for name, all_of in found.items()}
     return tuple(
         _finding(growth, name, found[name], chance=chance, severity=severity)
         for name, chance in holm(tests).items()
         if (severity := severity_of(chance))
     )
+
+
+def _better_scale(growth: Growth, columns: list[str], kept: Rows, labels: Codes) -> tuple[Matrix, Matrix, Votes]:
+    """The features in whichever scale makes similar approved rows share labels more often, and how they then vote."""
+    best: tuple[Matrix, Matrix, Votes] | None = None
+    for common_scale in (False, True):
+        before, now = features(growth.approved, growth.now, columns, common_scale=common_scale)
+        honest = vote(before[kept], labels, before[kept], labels, skip_self=np.arange(len(kept)))
+        if best is None or (honest.majority != honest.own).sum() < (best[2].majority != best[2].own).sum():
+            best = before[kept], now, honest
+    assert best is not None
+    return best
 
 
 def _codes(growth: Growth) -> tuple[Codes, Codes, list[str]] | None:
@@ -103,7 +114,7 @@ def _own_honest(growth: Growth, contributor: str, kept: Rows, honest: Votes) -> 
 
 
 def _suspicions(rows: Rows, votes: Votes, honest: Votes, own: np.ndarray, names: list[str]) -> list[_Suspicion]:
-    """Every question that was asked of one contributor's rows; their number is what the smallest chance is multiplied by."""
+    """Every question that was asked of one contributor's rows, with its chance adjusted for their number."""
     questions = [
         ("disagree with most of their ten nearest approved rows", votes.majority != votes.own, honest.majority != honest.own),
         ("share their label with at most one of their ten nearest approved rows", _alone(votes), _alone(honest)),
@@ -118,15 +129,21 @@ def _suspicions(rows: Rows, votes: Votes, honest: Votes, own: np.ndarray, names:
         for own_label, majority in sorted(pairs)
     ]
     found = []
-    for what, here, there in questions:
-        chance = predictive_tail(int(here.sum()), len(rows), int(there.sum()), len(there))
-        if own.sum() >= 30:
-            # A contributor of hard examples is measured against their own approved rows as well.
-            chance = max(chance, predictive_tail(int(here.sum()), len(rows), int(there[own].sum()), int(own.sum())))
-        found.append(_Suspicion(what=what, rows=rows[here], expected=float(there.mean() * len(rows)), chance=chance))
-    # A pair was looked at because it occurred; all pairs of classes could have.
-    spare = len(names) * (len(names) - 1) - len(pairs)
-    return found + [_Suspicion(what="", rows=rows[:0], expected=0.0, chance=1.0)] * spare
+    for number, (what, here, there) in enumerate(questions):
+        # A contributor of hard examples is measured against their own approved rows.
+        chance = grouped_tail(
+            int(here.sum()),
+            len(rows),
+            seen=int(there.sum()),
+            total=len(there),
+            own_seen=int(there[own].sum()),
+            own_total=int(own.sum()),
+        )
+        # Half of the false-alarm rate is for the two general questions, half for all pairs of classes that could occur.
+        share = 4 if number < 2 else 2 * len(names) * (len(names) - 1)
+        expected = float(there.mean() * len(rows))
+        found.append(_Suspicion(what=what, rows=rows[here], expected=expected, chance=min(1.0, chance * share)))
+    return found
 
 
 def _alone(votes: Votes) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Nearest neighbours among the approved rows, for labels that can be compared with those of similar rows.
 
-Features are the numeric columns, standardised by the approved rows and clipped at five deviations, and the small
-categorical columns as 0 or 1. Exact search by blocks; both sides are sampled where there are too many rows.
+Features are the numeric columns, standardised by the approved rows (each by itself, or all by one spread where they share
+a unit, as pixels do) and clipped at five deviations, and the small categorical columns as 0 or 1. Exact search by blocks; both sides are sampled where there are too many rows.
 """
 
 from __future__ import annotations
@@ -34,31 +34,52 @@ class Votes:
     agreeing: Codes
 
 
-def features(approved: pl.DataFrame, now: pl.DataFrame, columns: list[str]) -> tuple[Matrix, Matrix]:
+def count_features(approved: pl.DataFrame, now: pl.DataFrame, columns: list[str]) -> int:
+    """How many of *columns* can be compared between rows at all."""
+    return sum(_is_numeric(approved[c], now[c]) or _categories(approved[c], now[c]) is not None for c in columns)
+
+
+def features(
+    approved: pl.DataFrame, now: pl.DataFrame, columns: list[str], *, common_scale: bool = False
+) -> tuple[Matrix, Matrix]:
     """The feature matrices of both frames; zero columns where none of *columns* can be used."""
     left: list[np.ndarray] = []
     right: list[np.ndarray] = []
-    for column in columns:
+    spreads: list[float] = []
+    for column in columns[:MAX_FEATURES]:
         a, b = approved[column], now[column]
-        if a.dtype.is_numeric() and b.dtype.is_numeric():
+        if _is_numeric(a, b):
             x, y = (s.cast(pl.Float64).to_numpy().astype(np.float64) for s in (a, b))
             seen = x[np.isfinite(x)]
             spread = float(seen.std()) if len(seen) else 0.0
             if spread > 0:
-                centre = float(seen.mean())
-                for side, values in ((left, x), (right, y)):
-                    # A missing value says nothing: it stands at the centre.
-                    scaled = np.nan_to_num((values - centre) / spread, nan=0.0, posinf=_CLIP, neginf=-_CLIP)
-                    side.append(np.clip(scaled, -_CLIP, _CLIP))
-        elif a.dtype in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) and b.dtype == a.dtype:
-            known = a.drop_nulls().unique().sort().to_list()
-            if 1 < len(known) <= _MAX_CATEGORIES:
-                for value in known:
-                    left.append((a == value).fill_null(value=False).to_numpy().astype(np.float64))
-                    right.append((b == value).fill_null(value=False).to_numpy().astype(np.float64))
-        if len(left) >= MAX_FEATURES:
-            break
+                spreads.append(spread)
+                left.append(x - seen.mean())
+                right.append(y - seen.mean())
+    whole = float(np.sqrt(np.mean(np.square(spreads)))) if spreads else 1.0
+    scales = [whole if common_scale else spread for spread in spreads]
+    for side in (left, right):
+        for position, scale in enumerate(scales):
+            # A missing value says nothing: it stands at the centre.
+            scaled = np.nan_to_num(side[position] / scale, nan=0.0, posinf=_CLIP, neginf=-_CLIP)
+            side[position] = np.clip(scaled, -_CLIP, _CLIP)
+    for column in columns[:MAX_FEATURES]:
+        a, b = approved[column], now[column]
+        for value in _categories(a, b) or ():
+            left.append((a == value).fill_null(value=False).to_numpy().astype(np.float64))
+            right.append((b == value).fill_null(value=False).to_numpy().astype(np.float64))
     return _stack(left, approved.height), _stack(right, now.height)
+
+
+def _is_numeric(a: pl.Series, b: pl.Series) -> bool:
+    return bool(a.dtype.is_numeric() and b.dtype.is_numeric())
+
+
+def _categories(a: pl.Series, b: pl.Series) -> list[object] | None:
+    if a.dtype not in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) or b.dtype != a.dtype:
+        return None
+    known = a.drop_nulls().unique().sort().to_list()
+    return known if 1 < len(known) <= _MAX_CATEGORIES else None
 
 
 def vote(reference: Matrix, labels: Codes, asked: Matrix, own: Codes, *, skip_self: Codes | None = None) -> Votes:
@@ -91,7 +112,7 @@ def vote(reference: Matrix, labels: Codes, asked: Matrix, own: Codes, *, skip_se
 def nearest_distances(pool: Matrix, asked: Matrix, *, skip_self: Codes) -> npt.NDArray[np.float64]:
     """The distance of each row of *asked* to the nearest other row of *pool*; *skip_self* is its own place there."""
     squares = np.einsum("ij,ij->i", pool, pool)
-    found = np.empty(len(asked), np.float64)
+    found: npt.NDArray[np.float64] = np.empty(len(asked), np.float64)
     for start in range(0, len(asked), _BLOCK):
         block = slice(start, min(start + _BLOCK, len(asked)))
         distances = squares[None, :] + squares[skip_self[block]][:, None] - 2.0 * asked[block] @ pool.T

@@ -10,6 +10,7 @@ from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
+_OWN_WAY = 0.1
 
 
 def predictive_tail(count: int, trials: int, seen: int, total: int) -> float:
@@ -42,6 +43,18 @@ def predictive_tail(count: int, trials: int, seen: int, total: int) -> float:
             break
         term *= (trials - k) / (k + 1) * (a + k) / (b + trials - k - 1) if k < trials else 0.0
     return min(1.0, tail)
+
+
+def grouped_tail(count: int, trials: int, *, seen: int, total: int, own_seen: int, own_total: int) -> float:
+    """
+    As predictive_tail, for a contributor with approved rows of their own (*own_seen* of *own_total*, part of *seen* of *total*).
+
+    Where their own rows demonstrably have the property more often than the others', they are measured by themselves.
+    """
+    chance = predictive_tail(count, trials, seen, total)
+    if own_total and predictive_tail(own_seen, own_total, seen - own_seen, total - own_total) < _OWN_WAY:
+        return max(chance, predictive_tail(count, trials, own_seen, own_total))
+    return chance
 
 
 def exceedance_tail(count: int, trials: int, total: int) -> float:
