@@ -35,6 +35,12 @@ class FileQueue:
             self._take(descriptor)
         except BlockingIOError:
             self._wait(descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise StorageError(
+                f"the file system cannot lock files: {error.strerror}: {self._path}",
+                next_step="keep the project on a local disk, or on a network file system with locks",
+            ) from error
         try:
             with suppress(OSError):  # only helps people to find the holder; a full disk is reported by what is written next
                 os.pwrite(descriptor, b"%-10d\n" % os.getpid(), 0)

@@ -52,7 +52,10 @@ class Ledger:
         if not facts:
             return ()
         if self._log_key is None:
-            raise SigningKeyError("this ledger was opened to read: there is no log key to sign its tree head with")
+            raise SigningKeyError(
+                "nothing can be recorded: this ledger was opened to read, with no log key to sign its tree head",
+                next_step="check that the project's .truerun folder is writable and holds log.key",
+            )
         # Signed before the store is locked: a security key may wait for a touch, and nobody else should wait with it.
         seen = self._seen(facts[0])
         # Read back before it is written: nothing unreadable ever gets in.
