@@ -166,6 +166,9 @@ def test_a_secret_is_recorded_as_a_digest():
         assert "hunter2" not in value
         assert recorded_value(name, None) is None
     assert recorded_value("LR", "0.1") == "0.1"
+    assert "pw" not in recorded_value("DATABASE", "postgres://user:pw@host/db")
+    assert recorded_value("LIST", "x" * 5000).startswith("sha256:")
+    assert recorded_value("RAW", "\udcff") == "\\udcff"
 
 
 def test_this_environment_is_read_quickly():

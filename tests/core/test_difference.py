@@ -142,6 +142,12 @@ def test_interpreter_and_variables_differ():
     ]
 
 
+def test_somebody_elses_secret_needs_no_approval():
+    """Accept twin: WANDB_API_KEY is another one for each colleague; only digests of it are recorded."""
+    environment = replace(LOCK.environment, variables={"LR_SCALE": None, "WANDB_API_KEY": digest("mine").render()})
+    assert not only(diff(replace(LOCK, environment=environment))).protected
+
+
 def test_the_declaration_differs_by_key_when_its_text_is_known():
     new = replace(LOCK, critical=False, declaration=file("truerun.toml", "new"))
     before, after = {"project.critical": LockedKey(value=True, line=4)}, {"project.critical": LockedKey(value=False, line=4)}

@@ -30,6 +30,7 @@ from truerun.core.lock import LockedPackage
 
 MAX_RECORD_BYTES = 64 * 1024 * 1024
 MAX_SCRIPT_BYTES = 256 * 1024
+MAX_VARIABLE_LENGTH = 4096
 SCAN_VERSION = 1
 _INSTALLER_FILES = frozenset(
     {"INSTALLER", "REQUESTED", "RECORD", "RECORD.jws", "RECORD.p7s", "direct_url.json", "uv_cache.json", "uv_build.json"}
@@ -38,6 +39,7 @@ _PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
 _LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed", "horovodrun", "composer"})
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist-info|egg-info)")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 # Who and where, not what: these differ between people and ranks of the same job, and launchers set them.
 _IDENTITY = re.compile(
     r"HOME|USER|LOGNAME|PWD|HOSTNAME|TMPDIR|PATH|TERM|SHELL|RANK|LOCAL_RANK|GROUP_RANK|WORLD_SIZE|LOCAL_WORLD_SIZE"
@@ -319,10 +321,14 @@ def variable_reads(source: bytes) -> Iterator[tuple[str, int]]:
 
 
 def recorded_value(name: str, value: str | None) -> str | None:
-    """*value* as it may be written down: of a variable whose name looks like a secret, only a digest."""
-    if value is None or not is_secret(name):
-        return value
-    return digest_value([name, value]).render()
+    """*value* as it may be written down: of what looks like a secret, or is longer than a setting, only a digest."""
+    if value is None:
+        return None
+    # Bytes that are not UTF-8 arrive as lone surrogates, which have no canonical form.
+    text = value.encode("utf-8", "backslashreplace").decode()
+    if is_secret(name) or _CREDENTIALS.search(text) or len(text) > MAX_VARIABLE_LENGTH:
+        return digest_value([name, text]).render()
+    return text
 
 
 def is_secret(name: str) -> bool:

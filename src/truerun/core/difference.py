@@ -19,7 +19,6 @@ from truerun.core.lock import Lock, LockedConfig, LockedData, LockedFile, Locked
 
 MAX_HUNKS = 50
 MAX_HUNK_LINES = 20_000
-UNKNOWN_CONTRIBUTOR = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,4 +268,9 @@ def _diff_environment(old: Lock | None, new: Lock) -> Iterator[Change]:
     for name in sorted({*before.variables, *after.variables}):
         old_value, new_value = before.variables.get(name), after.variables.get(name)
         if old_value != new_value:
-            yield _change(kind, "environ", old_value, new_value, key=name)
+            yield _change(kind, "environ", old_value, new_value, key=name, protected=not _are_digests(old_value, new_value))
+
+
+def _are_digests(*values: str | None) -> bool:
+    """Whether *values* are secrets recorded as digests: people have keys of their own, and the code that reads them is locked."""
+    return all(value is None or value.startswith("sha256:") for value in values)
