@@ -98,6 +98,10 @@ class _Running:
         self.recorder = Recorder(self.project, self.mode, self.folder, self.request.key)
         self._admit()
         self._notice(check_kept("nobody vouches for it", self.recorder.unsigned, "give a key with --key, or make one"))
+        # A decision that does not allow is only made for what is critical, or was when it was last approved: leaving
+        # `critical` out of the declaration changes nothing until that is approved.
+        if self.request.mode is None and self.decision is not None and self.decision.outcome is not Outcome.ALLOW:
+            self.mode = Mode.ENFORCE
         refused = self.mode is Mode.ENFORCE and (self._is_held() or self._worst() >= Severity.ERROR.rank)
         if not refused:
             self._look_again("before it started")
@@ -223,7 +227,14 @@ class _Running:
         if section is None:
             return None
         kept = self._attempt("its outputs could not be kept", lambda: self._keep_outputs(section.predictions))
+        judged = self._attempt("its outputs could not be judged", self._judge_outputs)
+        self._notice(judged or ())
         return kept if isinstance(kept, Digest) else None
+
+    def _judge_outputs(self) -> tuple[Finding, ...]:
+        from truerun.apps.judging_outputs import judge_outputs
+
+        return judge_outputs(self.project, self.run, self.history, self.request.against)
 
     def _keep_outputs(self, name: str) -> Digest | None:
         """Copy the predictions into the run's folder and return their digest; None where the run wrote none."""

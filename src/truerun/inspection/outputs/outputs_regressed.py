@@ -41,7 +41,7 @@ def check_regressed(current: OutputCounts, reference: OutputCounts | None, secti
     remarks = [_unclear(unclear)] if unclear else []
     remarks += [f"{len(worse) - MAX_FINDINGS} more slices are worse too"] if len(worse) > MAX_FINDINGS else []
     remarks += [gone] if (gone := _gone(current, reference)) else []
-    return (*findings, *(note(RULE, section, remark) for remark in remarks))
+    return (*findings, *((note(RULE, section, "; ".join(remarks)),) if remarks else ()))
 
 
 def explain_blind(current: OutputCounts, reference: OutputCounts | None, section: OutputsSection) -> str | None:
