@@ -1,30 +1,55 @@
-"""Installed files against their own RECORD, each read once: what has not changed since is answered by the stat cache.
+"""Installed files against their own RECORD (PEP 376). What has not changed since it was compared is answered by the stat cache.
 
-Judges nothing: says which files differ, and how. A file that RECORD lists without a hash is not read.
+Judges nothing: says which files differ, and how. A file that RECORD lists without a hash is not read. A distribution whose
+RECORD and files all have the size, inode, mtime and ctime they had when they agreed is not read again, but for a few files
+chosen at random.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import csv
 import datetime as dt
 import hashlib
+import io
 import os
 import pwd
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+import random
+import time
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple
 
-from truerun.adapters.packages import Distribution, RecordEntry, record_entries
-from truerun.adapters.statcache import StatCache, identity
+from truerun.adapters.files import read_bounded
+from truerun.adapters.packages import MAX_RECORD_BYTES, Distribution
+from truerun.adapters.statcache import SETTLED_NS, StatCache, identity
 from truerun.core.digest import Digest
-from truerun.core.errors import FormatError, InputError
+from truerun.core.errors import InputError
 from truerun.inspection.environment.package_modified import ModifiedFile
 
 _CHUNK = 1 << 20
 _BATCH = 64
 _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
-_Compared: TypeAlias = tuple[RecordEntry, os.stat_result | None, str | None, str | None]
+# Share of the files of an unchanged distribution that are read again all the same.
+_RECHECK_SHARE = 1 / 2000
+_UNKNOWN = Digest("sha256", "0" * 64)
+
+
+class Hashed(NamedTuple):
+    """One file that RECORD lists with a hash: absolute path, algorithm, and the hash as RECORD writes it."""
+
+    path: str
+    algorithm: str
+    encoded: str
+
+
+class _Compared(NamedTuple):
+    file: Hashed
+    stat: os.stat_result | None
+    observed: bytes | None
+    problem: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +58,7 @@ class Installed:
     What looking at the installed distributions came to.
 
     `compared` counts files. `covered` maps start-up files (`.pth`, sitecustomize, usercustomize) that a RECORD lists to
-    their distribution, algorithm and hash, whether or not they still have that hash.
+    their distribution, algorithm and hash (hexadecimal), whether or not they still have that hash.
     """
 
     modified: tuple[ModifiedFile, ...]
@@ -53,97 +78,158 @@ def inspect_installed(
     compared = 0
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for distribution in distributions:
-            entries = list(_hashed_entries(distribution, modified))
-            for entry in entries:
-                if entry.path.suffix == ".pth" or entry.path.stem in ("sitecustomize", "usercustomize"):
-                    covered[str(entry.path)] = (distribution.name, str(entry.algorithm), str(entry.value))
-            if distribution.name not in wanted:
+            try:
+                files, record = _read_record(distribution)
+            except (InputError, ValueError, csv.Error) as error:
+                modified.append(_unreadable(distribution, error))
+                continue
+            covered.update(_startup_files(distribution, files))
+            if distribution.name not in wanted or not files:
                 continue
             if progress:
                 progress(distribution.name)
-            compared += len(entries)
-            unknown = [entry for entry in entries if not _known(entry, cache)]
-            batches = [unknown[start : start + _BATCH] for start in range(0, len(unknown), _BATCH)]
-            for found in pool.map(lambda batch: [_compare(entry) for entry in batch], batches):
-                modified += _judge(distribution, found, cache)
+            compared += len(files)
+            key, state = f"installed-1:{distribution.metadata}:{record}", _state(files)
+            if cache is not None and state is not None and cache.recall(key) == state and _still_agree(files):
+                continue
+            found = _differing(distribution, files, cache, pool)
+            modified += found
+            if cache is not None and state is not None and not found:
+                cache.remember(key, state)
     if cache is not None:
         cache.flush()
     return Installed(modified=tuple(modified), compared=compared, covered=covered)
 
 
-def _judge(distribution: Distribution, found: Iterable[_Compared], cache: StatCache | None) -> Iterator[ModifiedFile]:
-    for entry, stat, observed, problem in found:
-        if observed != entry.value:
-            yield _modified(distribution, entry, stat, observed, problem)
-        elif stat is not None and cache is not None:
-            cache.put(str(entry.path), stat, str(entry.algorithm), str(observed))
+def _read_record(distribution: Distribution) -> tuple[list[Hashed], str]:
+    """The hashed files of a RECORD and the digest of its bytes; nothing without a RECORD."""
+    path = distribution.metadata / "RECORD"
+    if not path.is_file():
+        return [], ""
+    data = read_bounded(path, MAX_RECORD_BYTES)
+    location = f"{distribution.location}/"
+    files = []
+    for row in csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True):
+        if len(row) >= 2 and row[1]:
+            algorithm, _, encoded = row[1].partition("=")
+            if algorithm in _ALGORITHMS:
+                name = row[0]
+                full = location + name if ".." not in name and name[:1] != "/" else os.path.normpath(os.path.join(location, name))
+                files.append(Hashed(full, algorithm, encoded))
+    return files, hashlib.sha256(data).hexdigest()
 
 
-def _hashed_entries(distribution: Distribution, problems: list[ModifiedFile]) -> Iterator[RecordEntry]:
+def _startup_files(distribution: Distribution, files: Iterable[Hashed]) -> Iterator[tuple[str, tuple[str, str, str]]]:
+    for file in files:
+        if file.path.endswith(".pth") or "customize" in file.path:
+            expected = _decoded(file.encoded)
+            yield file.path, (distribution.name, file.algorithm, expected.hex() if expected else "")
+
+
+def _state(files: Sequence[Hashed]) -> str | None:
+    """One digest of what every file's identity is now; None when one is missing or was written a moment ago."""
+    hasher = hashlib.sha256()
+    newest = 0
     try:
-        for entry in record_entries(distribution):
-            if entry.value and entry.algorithm in _ALGORITHMS:
-                yield entry
-    except (FormatError, InputError) as error:
-        # A RECORD that cannot be read is itself a modified file: its distribution cannot be verified.
-        path = f"{distribution.metadata.name}/RECORD"
-        unknown = Digest("sha256", "0" * 64)
-        problems.append(
-            ModifiedFile(
-                distribution=distribution.name,
-                version=distribution.version,
-                path=path,
-                expected=unknown,
-                observed=None,
-                problem=error.message,
-            )
-        )
+        for file in files:
+            stat = os.stat(file.path)
+            hasher.update(repr((stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns)).encode())
+            newest = max(newest, stat.st_mtime_ns, stat.st_ctime_ns)
+    except OSError:
+        return None
+    return hasher.hexdigest() if time.time_ns() - newest > SETTLED_NS else None
 
 
-def _known(entry: RecordEntry, cache: StatCache | None) -> bool:
+def _still_agree(files: Sequence[Hashed]) -> bool:
+    """Whether a few files, chosen at random, hold what RECORD says: the cache is an accelerator, never evidence."""
+    chance = random.SystemRandom()
+    count = int(len(files) * _RECHECK_SHARE + chance.random())
+    return all(item.observed == _decoded(item.file.encoded) for item in map(_compare, chance.sample(files, count)))
+
+
+def _differing(
+    distribution: Distribution, files: Sequence[Hashed], cache: StatCache | None, pool: ThreadPoolExecutor
+) -> list[ModifiedFile]:
+    unknown = [file for file in files if not _known(file, cache)]
+    batches = [unknown[start : start + _BATCH] for start in range(0, len(unknown), _BATCH)]
+    modified = []
+    for batch in pool.map(_compare_all, batches):
+        for item in batch:
+            if item.observed is None or item.observed != _decoded(item.file.encoded):
+                modified.append(_modified(distribution, item))
+            elif item.stat is not None and cache is not None:
+                cache.put(item.file.path, item.stat, item.file.algorithm, item.file.encoded)
+    return modified
+
+
+def _known(file: Hashed, cache: StatCache | None) -> bool:
     """Whether the cache says that this file has the recorded hash."""
     if cache is None:
         return False
     try:
-        return cache.get(str(entry.path), os.stat(entry.path), str(entry.algorithm)) == entry.value
+        return cache.get(file.path, os.stat(file.path), file.algorithm) == file.encoded
     except OSError:
         return False
 
 
-def _compare(entry: RecordEntry) -> _Compared:
+def _compare_all(batch: Sequence[Hashed]) -> list[_Compared]:
+    return [_compare(file) for file in batch]
+
+
+def _compare(file: Hashed) -> _Compared:
     try:
-        with open(entry.path, "rb", buffering=0) as stream:
+        with open(file.path, "rb", buffering=0) as stream:
             before = os.fstat(stream.fileno())
-            hasher = hashlib.new(str(entry.algorithm))
+            hasher = hashlib.new(file.algorithm)
             while chunk := stream.read(_CHUNK):
                 hasher.update(chunk)
             after = os.fstat(stream.fileno())
     except FileNotFoundError:
-        return entry, None, None, None
+        return _Compared(file, None, None, None)
     except OSError as error:
-        return entry, None, None, error.strerror or str(error)
+        return _Compared(file, None, None, error.strerror or str(error))
     # A file that changes while it is read is not put into the cache: its identity says nothing.
-    return entry, after if identity(before) == identity(after) else None, hasher.hexdigest(), None
+    return _Compared(file, after if identity(before) == identity(after) else None, hasher.digest(), None)
 
 
-def _modified(
-    distribution: Distribution, entry: RecordEntry, stat: os.stat_result | None, observed: str | None, problem: str | None
-) -> ModifiedFile:
+def _decoded(encoded: str) -> bytes | None:
+    """The bytes of a RECORD hash (urlsafe base64 without padding), or None when they are not that: nothing equals them."""
+    try:
+        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
+    except (binascii.Error, ValueError):
+        return None
+
+
+def _modified(distribution: Distribution, item: _Compared) -> ModifiedFile:
+    file, stat = item.file, item.stat
+    expected = _decoded(file.encoded)
+    readable = expected is not None and len(expected) == hashlib.new(file.algorithm).digest_size
     return ModifiedFile(
         distribution=distribution.name,
         version=distribution.version,
-        path=os.path.relpath(entry.path, distribution.location),
-        expected=Digest(str(entry.algorithm), str(entry.value)),
-        observed=Digest(str(entry.algorithm), observed) if observed else None,
-        problem=problem,
+        path=os.path.relpath(file.path, distribution.location),
+        expected=Digest(file.algorithm, expected.hex()) if readable and expected else _UNKNOWN,
+        observed=Digest(file.algorithm, item.observed.hex()) if item.observed else None,
+        problem=item.problem,
         written=dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if stat else None,
-        owner=owner_of(entry.path),
+        owner=_owner(stat),
     )
 
 
-def owner_of(path: Path) -> str | None:
-    """The account a file belongs to, or None when it is gone or the account has no name here."""
+def _unreadable(distribution: Distribution, error: Exception) -> ModifiedFile:
+    return ModifiedFile(
+        distribution=distribution.name,
+        version=distribution.version,
+        path=f"{distribution.metadata.name}/RECORD",
+        expected=_UNKNOWN,
+        observed=None,
+        problem=f"it is not a RECORD: {error}"[:200],
+    )
+
+
+def _owner(stat: os.stat_result | None) -> str | None:
+    """The account a file belongs to; None when it is gone or the account has no name here."""
     try:
-        return pwd.getpwuid(path.stat().st_uid).pw_name
-    except (OSError, KeyError):
+        return pwd.getpwuid(stat.st_uid).pw_name if stat else None
+    except KeyError:
         return None
