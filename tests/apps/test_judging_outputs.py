@@ -92,6 +92,19 @@ def test_a_reference_that_was_edited_since_is_none(project):
     assert any("are not the ones it recorded" in json.dumps(f) for f in result["findings"])
 
 
+def test_check_outputs_looks_at_the_predictions_that_lie_there(project, capsys):
+    assert run("check", "outputs") == 3
+    assert run("check") == 0
+    train(project, "good")
+    assert run("check", "outputs") == 0
+    assert "against run good" in capsys.readouterr().out
+    (project / "config.yaml").write_text("spoiled: 2\n")
+    assert run("lock") == 0
+    train(project, "bad")
+    assert run("check", "outputs") == 1
+    assert "recall of label 2" in capsys.readouterr().out
+
+
 def test_p7_leaving_critical_out_of_the_declaration_changes_nothing_until_it_is_approved(project, tmp_path):
     """Attack P7: the declaration says that the project is not critical any more, and the run is started without asking."""
     create_key(tmp_path / "mira", "mira")

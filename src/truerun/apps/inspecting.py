@@ -1,7 +1,7 @@
 """Inspection of a project at rest: reads what the rules need, calls them, and says what was looked at.
 
 Judges nothing itself. What cannot be read becomes "could not tell" for its kind and does not hide the other kinds. Outputs
-are looked at by `apps/gating.py`; a run is not needed for anything here.
+are looked at by `apps/judging_outputs.py`; a run is not needed for anything here.
 """
 
 from __future__ import annotations

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from truerun.apps.inspecting import KindReport
 from truerun.apps.project import Project
 from truerun.core.decision import Outcome
 from truerun.core.declaration import OutputsSection
-from truerun.core.errors import VerificationError
+from truerun.core.errors import TruerunError, VerificationError
 from truerun.core.finding import Finding
 from truerun.core.run import Verdict
 from truerun.inspection.outputs.counts import ID_COLUMNS, OutputCounts, count_outputs
@@ -32,6 +33,34 @@ def judge_outputs(project: Project, run: str, history: History | None, against: 
     earlier = reference_run(history, run, against)
     reference = None if earlier is None else _read_reference(project, earlier, section)
     return check_outputs(_read(path, section, f"run {run}"), reference, section)
+
+
+def inspect_outputs(project: Project, *, asked: bool) -> KindReport:
+    """
+    The predictions that lie in the project now, against the newest run that passed.
+
+    That there are none yet, or nothing to compare with, is "could not tell" only where outputs were *asked* for by name.
+    """
+    section = project.declaration.outputs
+    if section is None:
+        return KindReport(kind="outputs", looked_at="none declared")
+    path = project.root / section.predictions
+    if not path.is_file():
+        return _none(f"there are no predictions at {section.predictions}", asked=asked)
+    try:
+        earlier = reference_run(project.history(), "")
+        reference = None if earlier is None else _read_reference(project, earlier, section)
+        current = _read(path, section, section.predictions)
+    except TruerunError as error:
+        return KindReport(kind="outputs", looked_at=section.predictions, could_not_tell=error.message)
+    looked_at = f"{current.examples} predictions" + (f" against {reference.name}" if reference is not None else "")
+    if reference is None:
+        return _none(f"{looked_at}; no run that passed has kept any to compare with", asked=asked)
+    return KindReport(kind="outputs", looked_at=looked_at, findings=check_outputs(current, reference, section))
+
+
+def _none(why: str, *, asked: bool) -> KindReport:
+    return KindReport(kind="outputs", could_not_tell=why) if asked else KindReport(kind="outputs", looked_at=why)
 
 
 def kept_outputs(project: Project, run: str) -> Path | None:

@@ -35,6 +35,7 @@ def command(
     """
     from truerun.apps.cli.output import say_json
     from truerun.apps.inspecting import find_reference, inspect_kinds
+    from truerun.apps.judging_outputs import inspect_outputs
     from truerun.apps.locking import resolve
     from truerun.apps.project import open_project
 
@@ -44,6 +45,8 @@ def command(
     reference = find_reference(project)
     resolved = resolve(project)
     reports = inspect_kinds(project, resolved, reference, kinds or KINDS, progress=progress)
+    if "outputs" in (kinds or KINDS):
+        reports += (inspect_outputs(project, asked="outputs" in kinds),)
     clear()
     code = _exit_code(reports, fail_on)
     if output_format == "json":
