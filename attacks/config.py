@@ -37,7 +37,11 @@ def _edit(kind: str, *, locked: bool) -> Variant:
         place = Place(path="config.yaml", line=line, key=key, words=_values(old, new))
         how = "locked, not approved" if locked else "committed, not locked"
         return Planted(
-            what=f"{who}: {old} becomes {new}, {how}", rules=DRIFT, place=place, actors=frozenset({who}), started=False
+            what=f"{who}: {old} becomes {new}, {how}",
+            rules=DRIFT,
+            place=place,
+            actors=frozenset({who, f"{who}@example.org"}),
+            started=False,
         )
 
     return Variant(name=f"{kind}, {'locked' if locked else 'committed'}", plant=plant, look=run_and_see)
@@ -127,7 +131,11 @@ def _hidden(project: Project, draw: random.Random) -> Planted:
     project.commit(ENGINEER, "tidy")
     place = Place(path="config.yaml", line=line, key=key, words=_values(old, new))
     return Planted(
-        what=f"{old} becomes {new} inside a reformat", rules=DRIFT, place=place, actors=frozenset({ENGINEER}), started=False
+        what=f"{old} becomes {new} inside a reformat",
+        rules=DRIFT,
+        place=place,
+        actors=frozenset({ENGINEER, f"{ENGINEER}@example.org"}),
+        started=False,
     )
 
 

@@ -159,7 +159,7 @@ def judge(story: str, variant: Variant, planted: Planted, said: Seen) -> Judgeme
         else:
             others = sorted({f"{finding['rule']} ({finding['severity']})" for finding in said.findings})
             missing.append(
-                f"no error of {', '.join(sorted(planted.rules))}; got {', '.join(others) or 'nothing'}; exit {said.codes}"
+                f"no error of {', '.join(sorted(planted.rules))}; got {', '.join(others) or 'nothing'}; exit {said.codes}: {said.text[-300:]}"
             )
     elif said.refused is None:
         missing.append(f"not refused; exit {said.codes}: {said.text[-300:]}")

@@ -21,8 +21,8 @@ LAST_ONSET = 100
 
 INSIDE = """
 
-import torch.optim.adam
-import torch.optim.sgd
+import torch.optim.adam as adam_module
+import torch.optim.sgd as sgd_module
 
 calls = 0
 
@@ -41,8 +41,8 @@ def _wrapped(original):
     return update
 
 
-torch.optim.adam.adam = _wrapped(torch.optim.adam.adam)
-torch.optim.sgd.sgd = _wrapped(torch.optim.sgd.sgd)
+adam_module.adam = _wrapped(adam_module.adam)
+sgd_module.sgd = _wrapped(sgd_module.sgd)
 """
 AFTER_STEP = """
 
