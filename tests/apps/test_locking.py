@@ -182,11 +182,11 @@ def test_a_link_that_leaves_the_project_is_said(small, tmp_path):
 
 
 def test_a_full_disk_records_nothing_that_cannot_be_rebuilt(small, monkeypatch):
-    def full(*_args):
+    def full(*_args, **_options):
         raise StorageError("No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("truerun.adapters.objects.ObjectStore._write", full)
+        patch.setattr("truerun.adapters.objects.write_all", full)
         with pytest.raises(StorageError):
             small.lock()
     assert small.project.newest_proposal() is None

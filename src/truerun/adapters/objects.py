@@ -9,9 +9,10 @@ verified against its name. Objects are never deleted here.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -55,7 +56,7 @@ class ObjectStore:
         """Store *data*; raises StorageError when it cannot be written."""
         digest = _ALGORITHMS[algorithm](data)
         if digest not in self:
-            self._write(digest, lambda stream: stream.write(data))
+            write_whole(self.path(digest), functools.partial(_write_bytes, data))
         return digest
 
     def put_file(self, path: Path, digest: Digest | None = None) -> Digest:
@@ -68,8 +69,22 @@ class ObjectStore:
 
         digest = digest or hash_file(path)
         if digest not in self:
-            self._write(digest, lambda stream: _copy(path, stream, digest))
+            write_whole(self.path(digest), functools.partial(_copy, path, digest))
         return digest
+
+    def put_all(self, blobs: Iterable[tuple[Digest, bytes]], files: Iterable[tuple[Digest, Path]]) -> None:
+        """
+        Store *blobs* and copies of *files* under their known digests; what is stored already costs nothing.
+
+        All are written before the first is flushed: one flush of the file system then serves nearly all of them.
+        Raises as put_bytes and put_file do; what was named by then is complete.
+        """
+        fills: dict[Digest, Callable[[BinaryIO], object]] = {}
+        for digest, data in blobs:
+            fills[digest] = functools.partial(_write_bytes, data)
+        for digest, path in files:
+            fills[digest] = functools.partial(_copy, path, digest)
+        write_all({self.path(digest): fill for digest, fill in fills.items() if digest not in self})
 
     def read(self, digest: Digest) -> bytes:
         """The bytes of *digest*; raises InputError when absent, VerificationError when they are not those bytes any more."""
@@ -92,26 +107,35 @@ class ObjectStore:
             )
         return data
 
-    def _write(self, digest: Digest, fill: Callable[[BinaryIO], object]) -> None:
-        write_whole(self.path(digest), fill)
-
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object], *, mode: int = 0o644) -> None:
     """Write a file so that it appears complete and durable, or not at all; raises StorageError."""
-    partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.partial")
+    write_all({path: fill}, mode=mode)
+
+
+def write_all(fills: Mapping[Path, Callable[[BinaryIO], object]], *, mode: int = 0o644) -> None:
+    """Write several files, each so that it appears complete and durable, or not at all; raises StorageError."""
+    partials: dict[Path, Path] = {}
+    path = Path()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "wb") as stream:
-                fill(stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
+            for path, fill in fills.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                partials[path] = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.partial")
+                descriptor = os.open(partials[path], os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+                with os.fdopen(descriptor, "wb") as stream:
+                    fill(stream)
+            for path, partial in partials.items():  # noqa: B007 (the error below names it)
+                _sync(partial, os.O_RDONLY)
+            for path, partial in partials.items():
+                partial.replace(path)
         except BaseException:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+            for partial in partials.values():
+                with contextlib.suppress(OSError):
+                    partial.unlink()
             raise
-        _sync_folder(path.parent)
+        for folder in {path.parent for path in fills}:
+            _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}",
@@ -119,15 +143,19 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object], *, mode: int = 0
         ) from error
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
-def _copy(path: Path, target: BinaryIO, digest: Digest) -> None:
+def _write_bytes(data: bytes, target: BinaryIO) -> None:
+    target.write(data)
+
+
+def _copy(path: Path, digest: Digest, target: BinaryIO) -> None:
     hasher = blake3()
     try:
         source = path.open("rb")

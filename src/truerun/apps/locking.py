@@ -81,13 +81,8 @@ def resolve(project: Project, environ: Mapping[str, str] | None = None) -> Resol
 
 def store(project: Project, resolved: Resolved, extra: Mapping[Digest, bytes] | None = None) -> None:
     """Keep everything from which this state can be rebuilt; raises StorageError."""
-    objects = project.objects
-    for digest, blob in {**resolved.blobs, **(extra or {})}.items():
-        if digest not in objects:
-            objects.put_bytes(blob)
-    for digest, path in resolved.files.items():
-        objects.put_file(path, digest)
-    objects.put_bytes(render_canonical(to_json(resolved.lock)), "sha256")
+    lock = {resolved.lock.digest: render_canonical(to_json(resolved.lock))}
+    project.objects.put_all({**resolved.blobs, **(extra or {}), **lock}.items(), resolved.files.items())
     project.cache.flush()
 
 
