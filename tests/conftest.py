@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 import pathlib
 
+import hypothesis
 import pytest
+
+# A loaded machine is slow, not wrong: how long one example takes is no property of the code.
+hypothesis.settings.register_profile("house", deadline=None)
+hypothesis.settings.load_profile("house")
 
 ROOT = pathlib.Path(__file__).parent.parent
 
