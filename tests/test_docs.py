@@ -91,7 +91,11 @@ def test_every_rule_has_a_page_with_every_section(rule):
 
 
 def test_every_page_about_a_rule_is_about_one_that_exists():
-    assert {page.stem for page in (DOCS / "rules").glob("*.md")} == set(rules())
+    assert {page.stem for page in (DOCS / "rules").glob("*.md")} == {"index", *rules()}
+
+
+def test_every_rule_is_listed_once():
+    assert sorted(re.findall(r"^\| \[([a-z-]+)\]\(\1\.md\)", (DOCS / "rules" / "index.md").read_text(), re.MULTILINE)) == rules()
 
 
 @pytest.mark.parametrize("key", sorted(keys(Declaration)))
