@@ -7,6 +7,7 @@ inputs, check the outputs, record the end. In `enforce` mode what is not approve
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import shutil
@@ -111,9 +112,10 @@ class _Running:
             verdict = Verdict.HELD if self._is_held() else Verdict.FAIL
             return self._finish(None, verdict)
         self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
+        before = self._outputs_now()
         outcome = self._watch()
         self._look_again("while it ran")
-        outputs = self._check_outputs()
+        outputs = self._check_outputs(before)
         return self._finish(outcome, self._verdict(outcome), outputs)
 
     # Stages.
@@ -147,6 +149,7 @@ class _Running:
         if self.history is None:
             return
         self.decision = self._attempt("its approval could not be judged", self._decide)
+        self._notice(self._attempt("its inputs could not be inspected", self._inspect) or ())
 
     def _decide(self) -> Decision:
         from truerun.apps.locking import compare
@@ -158,6 +161,11 @@ class _Running:
         digest = approved_lock(self.history, people)
         changes = compare(self.project, self.project.lock(digest), self.resolved).changes if digest is not None else None
         return decide_admission(self.lock, self.history, people, lock_of=self.project.lock, changes=changes)
+
+    def _inspect(self) -> tuple[Finding, ...]:
+        from truerun.apps.inspecting import inspect_for_run
+
+        return inspect_for_run(self.project, self.resolved, self.request.command)
 
     def _look_again(self, when: str) -> None:
         """Resolve once more and compare with what was admitted: a swap in between is refused, or reported."""
@@ -222,31 +230,40 @@ class _Running:
         )
         self._attempt("an observation could not be recorded", lambda: self.recorder.record(fact))
 
-    def _check_outputs(self) -> Digest | None:
-        section = self.project.declaration.outputs
-        if section is None:
-            return None
-        kept = self._attempt("its outputs could not be kept", lambda: self._keep_outputs(section.predictions))
-        judged = self._attempt("its outputs could not be judged", self._judge_outputs)
-        self._notice(judged or ())
+    def _check_outputs(self, before: os.stat_result | None) -> Digest | None:
+        """Keep the predictions that this run wrote, in its folder, and judge them; None where it wrote none."""
+        kept = self._attempt("its outputs could not be kept", lambda: self._keep_outputs(before))
+        if kept is not None:
+            self._notice(self._attempt("its outputs could not be checked", self._judge_outputs) or ())
         return kept if isinstance(kept, Digest) else None
+
+    def _outputs_now(self) -> os.stat_result | None:
+        section = self.project.declaration.outputs
+        path = self.project.root / section.predictions if section is not None else None
+        return path.stat() if path is not None and path.is_file() else None
+
+    def _keep_outputs(self, before: os.stat_result | None) -> Digest | None:
+        from truerun.adapters.files import hash_file
+        from truerun.apps.judging_outputs import kept_outputs
+
+        section, now = self.project.declaration.outputs, self._outputs_now()
+        target = kept_outputs(self.project, self.run)
+        if section is None or target is None or now is None:
+            return None
+        if before is not None and (before.st_mtime_ns, before.st_ino, before.st_size) == (
+            now.st_mtime_ns,
+            now.st_ino,
+            now.st_size,
+        ):
+            return None  # an earlier run's predictions, not this one's
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(self.project.root / section.predictions, target)
+        return hash_file(target)
 
     def _judge_outputs(self) -> tuple[Finding, ...]:
         from truerun.apps.judging_outputs import judge_outputs
 
         return judge_outputs(self.project, self.run, self.history, self.request.against)
-
-    def _keep_outputs(self, name: str) -> Digest | None:
-        """Copy the predictions into the run's folder and return their digest; None where the run wrote none."""
-        from truerun.adapters.files import hash_file
-
-        path = self.project.root / name
-        if not path.is_file():
-            return None
-        target = self.folder / "outputs" / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-        return hash_file(target)
 
     def _finish(self, outcome: WatchOutcome | None, verdict: Verdict, outputs: Digest | None = None) -> RunReport:
         fact = RunFinished(

@@ -183,6 +183,8 @@ def _scaled(group: _Group) -> tuple[str, dict[str, Any]] | None:
     if "exp_avg" in group.after:
         beta = group.numbers.beta1
         moved = group.after["exp_avg"] - beta * group.here.before.get("exp_avg", np.zeros_like(gradient))
+        if group.numbers.weight_decay and not group.numbers.decoupled:
+            moved = moved - (1 - beta) * group.numbers.weight_decay * group.here.p
         factor = _ratio(moved, (1 - beta) * gradient)
     else:
         # Around the prediction with gradient zero, the update is linear in the gradient.

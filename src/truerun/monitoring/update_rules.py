@@ -18,6 +18,7 @@ import numpy as np
 from truerun.monitoring.observation import Numbers
 
 SLACK = 4.0
+DOUBLE = float(np.finfo(np.float64).eps)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,9 +140,11 @@ def _adam(numbers: Hyperparameters, here: Situation) -> Expectation:
         largest = np.maximum(here.before.get("max_exp_avg_sq", nothing), actual_second)
         values["max_exp_avg_sq"] = (largest, _tolerance(here, largest))
         actual_second = here.after.get("max_exp_avg_sq", largest)
-    root = np.sqrt(np.maximum(actual_second, 0)) / np.sqrt(1 - numbers.beta2**here.count)
-    update = numbers.lr / (1 - numbers.beta1**here.count) * actual_first / (root + numbers.eps)
-    values["p"] = (start - update, _tolerance(here, np.abs(here.p) + 2 * np.abs(update)))
+    bias_first, bias_second = 1 - numbers.beta1**here.count, 1 - numbers.beta2**here.count
+    update = numbers.lr / bias_first * actual_first / (np.sqrt(np.maximum(actual_second, 0)) / np.sqrt(bias_second) + numbers.eps)
+    # The bias corrections are float64 on both sides, with errors that 1 - beta^t makes large while it is small.
+    biased = SLACK * DOUBLE * np.abs(update) * (1 / bias_first + 1 / bias_second)
+    values["p"] = (start - update, _tolerance(here, np.abs(here.p) + 2 * np.abs(update)) + biased)
     return Expectation(values=values, update=update, start=start)
 
 
