@@ -96,3 +96,10 @@ def test_reading_is_bounded(tmp_path):
         read_bounded(tmp_path / "f", 4)
     with pytest.raises(InputError, match="No such file"):
         read_bounded(tmp_path / "g", 4)
+
+
+def test_a_file_name_that_is_no_text_is_said(project):
+    """P11: a name with control characters or bytes that are not UTF-8 never reaches a lock, a terminal or a report."""
+    (project / b"bad\xff.py".decode("utf-8", "surrogateescape")).write_text("")
+    with pytest.raises(InputError, match="cannot be written down"):
+        find_files(project, ["*.py"])

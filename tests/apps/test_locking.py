@@ -14,6 +14,7 @@ from truerun.core.change import Action, ChangeKind
 from truerun.core.decision import Outcome
 from truerun.core.digest import Digest
 from truerun.core.errors import FormatError, InputError, MissingExtraError, PolicyError, StorageError, UsageError
+from truerun.core.fact import LockProposed
 from truerun.core.rows import parse_rows
 
 
@@ -160,9 +161,12 @@ def test_data_may_lie_outside_and_in_several_files(small, tmp_path):
     shards.mkdir()
     for number in (1, 2):
         (shards / f"part-{number}.csv").write_text("x,label,added_by\n1,cat,ana\n")
-    for spec in (f"{shards}/*.csv", str(shards), "../shards/part-*.csv"):
+    (small.root / "linked").symlink_to(shards)
+    for spec in (f"{shards}/*.csv", str(shards), "../shards/part-*.csv", "linked/*.csv", "linked/"):
         small.write("truerun.toml", (small.root / "truerun.toml").read_text().replace("data/train.csv", spec))
-        data = resolved(small).lock.data["train"]
+        result = resolved(small)
+        data = result.lock.data["train"]
+        assert any("outside the project" in note for note in result.notes)
         assert (data.rows, data.file_rows, len(data.files)) == (2, (1, 1), 2), spec
         assert all((small.root / file.path).is_file() for file in data.files)
         small.write("truerun.toml", (small.root / "truerun.toml").read_text().replace(spec, "data/train.csv"))
@@ -260,3 +264,24 @@ def test_going_back_is_a_proposal_of_its_own(small):
     back = small.lock()
     assert back.lock == first.lock
     assert [(change.before, change.after) for change in back.changes] == [(0.03, 0.003)]
+
+
+def test_a_change_of_thousands_of_files_fits_into_an_entry(small, monkeypatch):
+    monkeypatch.setattr("truerun.apps.locking.MAX_RECORDED", 3)
+    for number in range(9):
+        small.write(f"lib/m{number}.py", "")
+    recorded = small.lock()
+    assert len([change for change in recorded.changes if change.kind is ChangeKind.CODE]) == 10
+    assert [change.title() for change in recorded.entry.fact.changes if change.kind is ChangeKind.CODE][3:] == ["7 more modified"]
+
+
+def test_a_proposal_by_a_stranger_is_no_baseline(small):
+    """Whoever holds the log's key and is nobody here proposes a changed state first: the next lock shows the change all the same."""
+    small.lock()
+    small.write("config.yaml", "optimizer:\n  lr: 0.03\nseed: 1\n")
+    project = small.project
+    state = resolved(small)
+    store(project, state)
+    fact = LockProposed(lock=state.lock.digest, changes=(), at="2026-11-20T09:30:00Z")
+    project.ledger.append(fact, create_run_key())
+    assert [change.key for change in small.lock().changes] == ["optimizer.lr"]

@@ -121,6 +121,8 @@ def find_files(root: Path, patterns: Sequence[str]) -> tuple[list[str], list[str
     notes: list[str] = []
     for relative, entry in _walk(root, "", _Search([pattern.split("/") for pattern in plain], notes)):
         if any(match.fullmatch(relative) for match in matches):
+            if not relative.isprintable():
+                raise InputError(f"a file name that cannot be written down: {relative!a}", next_step="rename the file")
             found.append(relative)
             if entry.is_symlink() and leaves(root, root / relative):
                 notes.append(f"{relative} is a link to {os.path.realpath(entry.path)}, outside the project; its bytes are locked")

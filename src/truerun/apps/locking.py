@@ -20,7 +20,7 @@ from truerun.adapters.files import TABLE_SUFFIXES, blake3_of, find_files, hash_f
 from truerun.apps.comparing import Comparison, compare_locks, observed_in_tree, signed_by
 from truerun.apps.project import Project
 from truerun.core.canonical import render_canonical
-from truerun.core.change import Change
+from truerun.core.change import Action, Change, ChangeKind
 from truerun.core.codec import from_json, to_json
 from truerun.core.decision import Decision
 from truerun.core.declaration import DataSection
@@ -36,6 +36,7 @@ from truerun.oversight.admission import approved_lock, decide_admission
 KEEP_DATA_BYTES = 2 * 1024**3
 KEEP_CHECKPOINT_BYTES = 64 * 1024**2
 MAX_CODE_BYTES = 8 * 1024**2
+MAX_RECORDED = 2000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,26 @@ def compare(project: Project, old: Lock | None, resolved: Resolved) -> Compariso
     return Comparison(changes=observed_in_tree(project, comparison.changes), blobs=comparison.blobs)
 
 
+def summed_up(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+    """
+    *changes* as an entry can hold them: of more than 2,000 of one kind, the rest of that kind is one change.
+
+    Nothing is lost by it: both locks are stored, and whoever judges or traces compares them anew.
+    """
+    kept: list[Change] = []
+    for kind in ChangeKind:
+        group = [change for change in changes if change.kind is kind]
+        kept += group[:MAX_RECORDED]
+        if len(group) > MAX_RECORDED:
+            rest = group[MAX_RECORDED:]
+            detail = {"what": f"{len(rest)} more changes of this kind", "first": rest[0].name, "last": rest[-1].name}
+            ids = digest_value([change.id for change in rest]).render()
+            kept.append(
+                Change(kind=kind, action=Action.MODIFIED, name=f"{len(rest)} more", after=ids, actor=rest[0].actor, detail=detail)
+            )
+    return tuple(kept)
+
+
 def record_lock(project: Project, resolved: Resolved, signer: Signer, note: str = "") -> Recorded:
     """
     Propose *resolved* in the name of *signer*: store its objects, record LockProposed, write `truerun.lock`.
@@ -116,7 +137,7 @@ def record_lock(project: Project, resolved: Resolved, signer: Signer, note: str 
     store(project, resolved, comparison.blobs)
     fact = LockProposed(
         lock=resolved.lock.digest,
-        changes=changes,
+        changes=summed_up(changes),
         at=project.clock(),
         parent=parent.digest if parent else None,
         commit=git.current_commit(project.root),
@@ -206,27 +227,20 @@ class _Resolver:
 
     def _declared(self, spec: str, what: str, suffixes: Sequence[str] = ()) -> list[str]:
         """The files of a declared file, folder or glob; unlike code, data and weights may lie outside the project."""
-        base, pattern = self._root, spec
-        path = self._root / spec
-        if path.is_file():
-            if leaves(self._root, path):
-                self._notes.append(f"{what}: {spec} lies outside the project, at {path.resolve()}; its bytes are locked")
-            return [spec]
-        if path.is_dir():
-            base, pattern = path, "**"
-        elif Path(spec).is_absolute() or ".." in spec.split("/"):
-            fixed = spec.split("/")
-            cut = next((index for index, part in enumerate(fixed) if any(mark in part for mark in "*?")), len(fixed))
-            base, pattern = self._root / "/".join(fixed[:cut] or ["/"]), "/".join(fixed[cut:])
+        parts = spec.rstrip("/").split("/")
+        cut = next((position for position, part in enumerate(parts) if "*" in part or "?" in part), len(parts))
+        fixed, pattern = "/".join(parts[:cut]) or ("/" if spec.startswith("/") and cut else ""), "/".join(parts[cut:]) or "**"
+        base = self._root / fixed
+        if leaves(self._root, base):
+            self._notes.append(f"{what}: {spec} lies outside the project, at {base.resolve()}; its bytes are locked")
+        if base.is_file() and cut == len(parts):
+            return [fixed]
         found, notes = find_files(base, [pattern]) if base.is_dir() else ([], [])
         self._notes.extend(notes)
         found = [name for name in found if not suffixes or Path(name).suffix.lower() in suffixes]
         if not found:
             raise InputError(f"{what}: nothing at {spec}", next_step="check the path in truerun.toml, and that it is mounted")
-        prefix = "" if base == self._root else os.path.relpath(base, self._root) + "/"
-        if Path(spec).is_absolute():
-            prefix = f"{base}/"
-        return [prefix + name for name in found]
+        return [f"{fixed.rstrip('/')}/{name}" if fixed else name for name in found]
 
     def _checkpoints(self) -> dict[str, LockedFile]:
         paths = [path for spec in self._declaration.checkpoints.input for path in self._declared(spec, "[checkpoints] input")]

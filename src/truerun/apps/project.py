@@ -144,8 +144,10 @@ class Project:
         return self.lock(digest) if digest is not None else None
 
     def newest_proposal(self) -> Recorded[LockProposed] | None:
-        """The newest proposal in the ledger, or None when there was none yet."""
-        return self.history().latest_proposal()
+        """The newest proposal by somebody who might propose then, or None when there was none yet."""
+        people = self.people()
+        proposals = reversed(self.history().all_proposals())
+        return next((record for record in proposals if people.resolve(record.key, record.index) is not None), None)
 
     def named_lock(self, text: str) -> Lock:
         """
