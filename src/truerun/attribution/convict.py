@@ -18,6 +18,8 @@ from truerun.attribution.hypotheses import Shape, Space, enumerate_space
 from truerun.attribution.laboratory import Laboratory, Measurement, Subset
 from truerun.attribution.posterior import Beliefs, Scale, believe, noise_around
 
+SHARP = 4.0  # reference and run are rerun until their difference is this many standard errors
+MOST_REPEATS = 5
 WARY_AFTER = 2  # subsets that did not run before only states that really existed are tried
 
 
@@ -123,6 +125,8 @@ class _Search:
             shape = Shape(int(beliefs.space.shape[beliefs.best])) if not found else Shape.EACH
             found += members
             rest = tuple(item for item in universe if item not in members)
+            if ending is Ending.DECIDED and not found:
+                return self._answer(self._without_cause())
             more = ending is Ending.DECIDED and members and len(rest) > 0 and self._still_worse(rest)
             if not more or len(rest) == len(universe):
                 return self._answer(ending, tuple(found), shape)
@@ -135,6 +139,8 @@ class _Search:
         self.level = reference.value
         if self.noise is None and self._repeat_is_useful(reference):
             self._repeat()
+        while self._ends_are_uncertain():
+            self._repeat()
         recorded, tolerance = self.question.recorded_reference, self.question.tolerance
         if recorded is not None and self._worse(recorded, self.level) > tolerance + 2 * (self.noise or 0.0):
             return Ending.REFERENCE_LOST
@@ -143,8 +149,12 @@ class _Search:
             return None
         if self._drop_of_everything() > tolerance:
             return None
-        recorded_run = self.question.recorded_run
-        was_worse = recorded is not None and recorded_run is not None and self._worse(recorded, recorded_run) > tolerance
+        return self._without_cause()
+
+    def _without_cause(self) -> Ending:
+        """Reruns with everything applied are as good as the reference; was the recorded run worse all the same?"""
+        recorded, run = self.question.recorded_reference, self.question.recorded_run
+        was_worse = recorded is not None and run is not None and self._worse(recorded, run) > self.question.tolerance
         return Ending.NOT_REPRODUCED if was_worse or self.question.run_crashed else Ending.NO_DEGRADATION
 
     def _repeat_is_useful(self, reference: Measurement) -> bool:
@@ -153,22 +163,32 @@ class _Search:
         close = recorded is not None and value is not None and abs(value - recorded) <= self.question.tolerance / 3
         return not close and self.question.budget >= 8
 
+    def _ends_are_uncertain(self) -> bool:
+        """Whether noise is so large beside the drop that reference and run are worth another rerun each."""
+        reference = self._values(frozenset())
+        if not self.noise or len(set(reference)) < len(reference) or len(self.reruns) + 8 > self.question.budget:
+            return False
+        drop = max(abs(self._drop_of_everything()), self.question.tolerance)
+        return len(reference) < min(MOST_REPEATS, math.ceil((SHARP * self.noise / drop) ** 2))
+
     def _repeat(self) -> None:
-        again = self._measure([frozenset(), self.everything])
-        gaps = []
-        for rerun in again:
-            values = [item.value for item in self.reruns if item.subset == rerun.subset and item.value is not None]
-            gaps += [abs(values[0] - values[-1])] if len(values) > 1 else []
-        reference = [item.value for item in self.reruns if not item.subset and item.value is not None]
-        self.level = statistics.fmean(reference)
-        # Two values differ by 1.13 standard deviations on average; an identical pair says the job repeats itself.
-        self.noise = statistics.fmean(gaps) / 1.13 if gaps else None
+        self._measure([frozenset(), self.everything])
+        ends = [self._values(frozenset()), self._values(self.everything)]
+        self.level = statistics.fmean(ends[0])
+        if self.question.noise is None:
+            # An identical pair says that the job repeats itself: then there is no noise of this kind.
+            spreads = [statistics.stdev(values) for values in ends if len(values) > 1]
+            self.noise = statistics.fmean(spreads) if spreads else None
+
+    def _values(self, subset: Subset) -> list[float]:
+        return [item.value for item in self.reruns if item.subset == subset and item.value is not None]
 
     def _narrow(self, universe: tuple[int, ...]) -> tuple[Ending, Beliefs]:
         """Rerun until the candidates in *universe* are decided or nothing more can be asked."""
         space = enumerate_space([self.question.weights[item] if self.question.weights else 1.0 for item in universe])
         while True:
             beliefs = self._believe(space, universe)
+            space = beliefs.space  # what has become hopeless is not weighed again
             self.progress(len(self.reruns), beliefs)
             constraints = self._constraints(universe)
             open_confirmations = [s for s in confirmations(beliefs, constraints) if s not in constraints.refused and s]
@@ -199,7 +219,13 @@ class _Search:
         seen = [rerun for rerun in self.reruns if rerun.subset and rerun.subset <= within and self._counts(rerun)]
         whole = [self._drop(rerun) for rerun in seen if rerun.subset == within]
         drop = max(statistics.fmean(whole) if whole else self._drop_of_everything(), self.question.tolerance)
-        scale = Scale(tolerance=self.question.tolerance, drop=drop, noise=self._noise(), drift=self.question.drift)
+        scale = Scale(
+            tolerance=self.question.tolerance,
+            drop=drop,
+            noise=self._noise(),
+            drift=self.question.drift,
+            level_error=1 / math.sqrt(max(1, len(self._values(frozenset())))),
+        )
         subsets = [frozenset(place[item] for item in rerun.subset) for rerun in seen]
         return believe(space, subsets, [self._drop(rerun) for rerun in seen], scale)
 

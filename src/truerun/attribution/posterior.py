@@ -21,9 +21,10 @@ from truerun.attribution.hypotheses import Shape, Space
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 ODD = 0.01  # share of reruns that may be anything
-SPREAD = 0.2  # a degraded level varies between reruns by this share of itself: broken training is erratic
+SPREAD = 0.3  # a degraded level varies between reruns by this share of itself: broken training is erratic
 SLAB_RATIO = 1.15
-PRUNE = -40.0  # explanations this far (natural log) below the best do not come back
+LEVEL_SHIFTS = ((-math.sqrt(3.0), 1 / 6), (0.0, 2 / 3), (math.sqrt(3.0), 1 / 6))
+PRUNE = -30.0  # explanations this far (natural log) below the best do not come back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,13 +32,15 @@ class Scale:
     """
     The sizes that matter, in the metric's unit: `tolerance` (declared; an effect below it is not harm), `drop` (how much
     worse the run is than its reference) and `noise`, pairs of (standard deviation between reruns, prior share). `drift` is the
-    standard deviation of what one harmless change may do to the metric; many of them add up.
+    standard deviation of what one harmless change may do to the metric; many of them add up. `level_error` is the standard
+    error of the good level, in standard deviations between reruns.
     """
 
     tolerance: float
     drop: float
     noise: tuple[tuple[float, float], ...]
     drift: float = 0.0
+    level_error: float = 0.0
 
 
 def noise_around(tolerance: float, measured: float | None = None) -> tuple[tuple[float, float], ...]:
@@ -78,66 +81,110 @@ def believe(space: Space, subsets: Sequence[frozenset[int]], drops: Sequence[flo
     for row, subset in enumerate(subsets):
         inside[row, list(subset)] = True
     observed = np.asarray(drops, dtype=float)
-    per_noise = [np.log(share) + _log_likelihood(space, inside, observed, sd, scale) for sd, share in scale.noise]
-    log_posterior = space.log_prior + np.logaddexp.reduce(np.stack(per_noise), axis=0)
-    log_posterior -= np.logaddexp.reduce(log_posterior)
+    terms = [term for shape in Shape for term in _terms(shape, space, inside)]
+    # The good level is a mean of few reruns: its error shifts every drop alike (three-point Gauss-Hermite quadrature).
+    parts = [
+        np.log(share * weight)
+        + _log_likelihood(terms, len(space), _Density.of(observed - shift * scale.level_error * sd, inside, sd, scale))
+        for sd, share in scale.noise
+        for shift, weight in LEVEL_SHIFTS
+    ]
+    log_posterior = space.log_prior + _log_sum(np.stack(parts, axis=1))
+    log_posterior -= _log_sum(log_posterior[None, :])[0]
     kept = log_posterior > log_posterior.max() + PRUNE
     return Beliefs(space=space.keep(kept), log_posterior=log_posterior[kept])
 
 
-def _log_likelihood(space: Space, inside: npt.NDArray[np.bool_], drops: Floats, sd: float, scale: Scale) -> Floats:
-    levels, partial_prior, full_prior = _levels(scale)
-    wide = np.log(ODD) - np.log(4.0 * max(scale.drop, scale.tolerance) + 6.0 * sd)
-    noise = np.hypot(sd, scale.drift * np.sqrt(inside.sum(axis=1)))
-    good = np.logaddexp(_within(drops, noise, scale.tolerance) + np.log1p(-ODD), wide)
-    spread = np.hypot(noise[:, None], SPREAD * levels[None, :])
-    bad = np.logaddexp(_normal(drops[:, None], levels[None, :], spread) + np.log1p(-ODD), wide)
-    level = _Level(bad=bad, partial_prior=partial_prior, full_prior=full_prior)
-    total = np.zeros(len(space))
-    for shape in Shape:
-        rows = np.flatnonzero(space.shape == shape)
-        if len(rows):
-            patterns = [inside[:, space.members[rows, column]].T for column in range(_size(shape))]
-            total[rows] = _explain(shape, patterns, good, level, len(rows))
-    return total
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Term:
+    """
+    Which reruns hold which of an explanation's members, for the explanations `rows`.
 
+    Many explanations share a mask of reruns; `masks` (u, K) are the distinct ones and `place` (h,) says which is whose.
+    `within` is, for explanations in which the second member worsens the first, the mask with the first one alone.
+    """
 
-def _explain(shape: Shape, present: list[npt.NDArray[np.bool_]], good: Floats, level: _Level, count: int) -> Floats:
-    """Log-likelihood of every explanation of one *shape*; `present[m]` (h, K): is member m in rerun k?"""
-    if shape is Shape.NONE:
-        return np.full(count, good.sum())
-    full = np.logical_and.reduce(present)
-    if shape is Shape.TOGETHER:
-        return np.asarray(~full @ good + level.of(full, whole=True))
-    if shape is Shape.WORSENS:
-        alone = present[0] & ~present[1]
-        return np.asarray(~present[0] @ good + level.of(full, whole=True) + level.of(alone))
-    total = ~np.logical_or.reduce(present) @ good + level.of(full, whole=True)
-    for bits in range(1, 2 ** len(present) - 1):
-        masks = [mask if bits >> member & 1 else ~mask for member, mask in enumerate(present)]
-        total += level.of(np.logical_and.reduce(masks))
-    return np.asarray(total)
+    kind: str  # "good", "part" or "whole": no member, some, or all of them are in these reruns
+    rows: npt.NDArray[np.int64]
+    masks: npt.NDArray[np.bool_]
+    place: npt.NDArray[np.int64]
+    within: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Level:
+class _Density:
     """
-    Reruns with the same harmful changes share one unknown level. `bad` (K, G) is the log density of each rerun at each level;
-    the priors (G,) are for a part of the harmful changes and for all of them.
+    Log density of each rerun: `good` (K,) without harm, `bad` (K, G) at each level of harm; the priors (G,) of the level are
+    for a part of the harmful changes and for all of them.
     """
 
+    good: Floats
     bad: Floats
-    partial_prior: Floats
-    full_prior: Floats
+    part: Floats
+    whole: Floats
 
-    def of(self, mask: npt.NDArray[np.bool_], *, whole: bool = False) -> Floats:
-        """Log-likelihood (h,) of the reruns in *mask* (h, K), their level integrated out."""
-        prior = self.full_prior if whole else self.partial_prior
-        return np.asarray(np.logaddexp.reduce(mask @ self.bad + prior[None, :], axis=1))
+    @classmethod
+    def of(cls, drops: Floats, inside: npt.NDArray[np.bool_], sd: float, scale: Scale) -> _Density:
+        levels, part, whole = _levels(scale)
+        noise = np.hypot(sd, scale.drift * np.sqrt(inside.sum(axis=1)))
+        wide = np.log(ODD) - np.log(4.0 * max(scale.drop, scale.tolerance) + 6.0 * sd)
+        good = np.logaddexp(_within(drops, noise, scale.tolerance) + np.log1p(-ODD), wide)
+        spread = np.hypot(noise[:, None], SPREAD * levels[None, :])
+        bad = np.logaddexp(_normal(drops[:, None], levels[None, :], spread) + np.log1p(-ODD), wide)
+        return cls(good=good, bad=bad, part=part, whole=whole)
 
 
-def _size(shape: Shape) -> int:
-    return {Shape.NONE: 0, Shape.SINGLE: 1, Shape.TRIPLE: 3}.get(shape, 2)
+def _terms(shape: Shape, space: Space, inside: npt.NDArray[np.bool_]) -> list[_Term]:
+    """The terms of the likelihood of all explanations of one *shape*."""
+    rows = np.flatnonzero(space.shape == shape)
+    if not len(rows):
+        return []
+    size = {Shape.NONE: 0, Shape.SINGLE: 1, Shape.TRIPLE: 3}.get(shape, 2)
+    present = [inside[:, space.members[rows, column]].T for column in range(size)]
+    if not present:
+        return [_term("good", rows, np.ones((len(rows), len(inside)), dtype=bool))]
+    every = np.logical_and.reduce(present)
+    if shape is Shape.TOGETHER:
+        return [_term("good", rows, ~every), _term("whole", rows, every)]
+    if shape is Shape.WORSENS:
+        return [_term("good", rows, ~present[0]), _term("whole", rows, every, within=present[0] & ~present[1])]
+    terms = [_term("good", rows, ~np.logical_or.reduce(present)), _term("whole", rows, every)]
+    for bits in range(1, 2**size - 1):
+        masks = [mask if bits >> member & 1 else ~mask for member, mask in enumerate(present)]
+        terms.append(_term("part", rows, np.logical_and.reduce(masks)))
+    return terms
+
+
+def _term(
+    kind: str, rows: npt.NDArray[np.int64], mask: npt.NDArray[np.bool_], within: npt.NDArray[np.bool_] | None = None
+) -> _Term:
+    whole = mask if within is None else np.hstack([mask, within])
+    # Rows are told apart by a random projection: equal rows get equal sums, different ones practically never.
+    codes = whole @ np.random.default_rng(0).random(whole.shape[1])
+    _, first, place = np.unique(codes, return_index=True, return_inverse=True)
+    return _Term(kind=kind, rows=rows, masks=mask[first], place=place, within=None if within is None else within[first])
+
+
+def _log_likelihood(terms: Sequence[_Term], count: int, density: _Density) -> Floats:
+    total: Floats = np.zeros(count)
+    for term in terms:
+        if term.kind == "good":
+            values = term.masks @ density.good
+        else:
+            levels = term.masks @ density.bad + (density.whole if term.kind == "whole" else density.part)[None, :]
+            if term.within is not None:
+                # Worse together than the first alone: only higher levels count.
+                alone = np.logaddexp.accumulate(term.within @ density.bad + density.part[None, :], axis=1)
+                levels = levels[:, 1:] + alone[:, :-1]
+            values = _log_sum(levels)
+        total[term.rows] += values[term.place]
+    return total
+
+
+def _log_sum(values: Floats) -> Floats:
+    """Logarithm of the sum of exponentials along the last axis."""
+    top = values.max(axis=1, keepdims=True)
+    return np.asarray(np.log(np.exp(values - top).sum(axis=1)) + top[:, 0])
 
 
 def _levels(scale: Scale) -> tuple[Floats, Floats, Floats]:
