@@ -1,7 +1,8 @@
 """Rule `environment-variable`: a variable that the code reads has another value now than when the lock was approved.
 
 Sees what is read by a literal name with the standard library (`os.environ["LR"]`, `os.environ.get("LR")`,
-`os.getenv("LR")`). Does not see names that are computed; declare those under `[environment] variables`.
+`os.getenv("LR")`). Does not see names that are computed; declare those under `[environment] variables`. A secret with another
+digest is a note.
 """
 
 from __future__ import annotations
@@ -49,6 +50,8 @@ def _finding(change: Change, reference: Reference, read: VariableRead | None) ->
         Subject(kind="config", name="environment", key=change.key),
         f"the environment variable {change.key} is {now}; it was {before} in the lock that {reference.since}.{where} "
         "Set it back, or lock the new value and have it approved.",
+        # A secret is another one for each colleague, and only its digest is recorded (`core/difference.py`).
+        severity=Severity.ERROR if change.protected else Severity.NOTE,
         evidence={"declared": change.before, "observed": change.after, "change": change.id},
         location=Location(path=read.path, line=read.line) if read else Location(),
         actor=change.actor,
