@@ -54,7 +54,7 @@ def test_two_harmful_changes_of_different_size_among_harmless_ones(count: int, s
 
 def test_two_changes_that_harm_only_together() -> None:
     """Neither alone does anything: plain bisect names one of them and stops."""
-    lab = Simulated(harmless6 * ({3, 11} <= s), sd=0.001, seed=1, parallel=2)
+    lab = Simulated(lambda s: 0.06 * ({3, 11} <= s), sd=0.001, seed=1, parallel=2)
     answer = search(lab, 20)
     assert (set(answer.members), answer.shape) == ({3, 11}, Shape.TOGETHER)
     assert len(answer.reruns) <= 24
@@ -62,14 +62,14 @@ def test_two_changes_that_harm_only_together() -> None:
 
 
 def test_three_harmful_changes_are_all_found() -> None:
-    lab = Simulated(harmless5 * len(s & {1, 5, 9}), sd=0.001, seed=2, parallel=2)
+    lab = Simulated(lambda s: 0.05 * len(s & {1, 5, 9}), sd=0.001, seed=2, parallel=2)
     answer = search(lab, 16)
     assert set(answer.members) == {1, 5, 9}
 
 
 def test_four_harmful_changes_are_found_in_two_rounds() -> None:
     """More than the explanations weighed at once: what is left after the first ones is searched again."""
-    lab = Simulated(harmless5 * len(s & {1, 5, 9, 12}), sd=0.0005, seed=3, parallel=2)
+    lab = Simulated(lambda s: 0.05 * len(s & {1, 5, 9, 12}), sd=0.0005, seed=3, parallel=2)
     answer = search(lab, 16, budget=60)
     assert set(answer.members) >= {1, 5, 9, 12} or answer.ending is Ending.BUDGET
     assert max(p for i, p in enumerate(answer.probability) if i not in (1, 5, 9, 12)) < 0.1
@@ -96,7 +96,7 @@ def test_many_small_legitimate_shifts_convict_nobody(seed: int) -> None:
 
 def test_better_is_never_harm() -> None:
     """A change that improves the metric hides nothing and is not convicted."""
-    lab = Simulated(harmless5 * (2 in s) - 0.03 * (7 in s), sd=0.001, parallel=2)
+    lab = Simulated(lambda s: 0.05 * (2 in s) - 0.03 * (7 in s), sd=0.001, parallel=2)
     answer = search(lab, 16)
     assert answer.members == (2,)
     assert answer.probability[7] < 0.1
@@ -128,7 +128,7 @@ def test_a_reference_that_does_not_run() -> None:
 
 def test_subsets_that_do_not_run_convict_nobody() -> None:
     """Change 6 needs change 2: subsets with 6 alone fail, and that says nothing about harm."""
-    lab = Simulated(harmless6 * (9 in s), crashes=lambda s: 6 in s and 2 not in s, sd=0.001, parallel=2)
+    lab = Simulated(lambda s: 0.06 * (9 in s), crashes=lambda s: 6 in s and 2 not in s, sd=0.001, parallel=2)
     answer = search(lab, 14)
     assert answer.members == (9,)
     assert answer.probability[6] < 0.1
@@ -141,7 +141,7 @@ def test_a_change_that_makes_the_run_fail_is_the_cause_of_a_failed_run() -> None
 
 
 def test_the_budget_is_kept_and_the_answer_is_then_open() -> None:
-    lab = Simulated(harmless6 * (9 in s) + 0.04 * (20 in s), sd=0.001, parallel=2)
+    lab = Simulated(lambda s: 0.06 * (9 in s) + 0.04 * (20 in s), sd=0.001, parallel=2)
     answer = search(lab, 32, budget=7)
     assert answer.ending is Ending.BUDGET
     assert len(answer.reruns) == len(lab.asked) == 7
@@ -153,7 +153,7 @@ def test_what_depends_is_always_brought_along() -> None:
     def closed(subset: frozenset[int]) -> frozenset[int]:
         return subset | {3} if 8 in subset else subset
 
-    lab = Simulated(harmless6 * (8 in s), sd=0.001, parallel=2)
+    lab = Simulated(lambda s: 0.06 * (8 in s), sd=0.001, parallel=2)
     answer = search(lab, 12, closed=closed)
     assert 8 in answer.members
     assert all(3 in subset for subset in lab.asked if 8 in subset)
@@ -168,13 +168,13 @@ def test_noise_beyond_the_tolerance_is_measured_and_not_taken_for_harm() -> None
 
 
 def test_the_same_evidence_asks_the_same_questions() -> None:
-    labs = [Simulated(harmless6 * (4 in s), seed=1, sd=0.001, parallel=2) for _ in range(2)]
+    labs = [Simulated(lambda s: 0.06 * (4 in s), seed=1, sd=0.001, parallel=2) for _ in range(2)]
     answers = [search(lab, 20) for lab in labs]
     assert labs[0].asked == labs[1].asked
     assert answers[0].probability == answers[1].probability
 
 
 def test_one_candidate_and_none() -> None:
-    assert search(Simulated(harmless6 * (0 in s), parallel=2), 1).members == (0,)
+    assert search(Simulated(lambda s: 0.06 * (0 in s), parallel=2), 1).members == (0,)
     nothing = search(Simulated(harmless, parallel=2), 0, recorded_reference=0.95, recorded_run=0.6)
     assert nothing.ending is Ending.NOT_REPRODUCED
