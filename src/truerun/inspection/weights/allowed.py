@@ -60,6 +60,11 @@ def _one_collection(arguments: tuple[object, ...]) -> bool:
     return len(arguments) <= 1 and not any(isinstance(argument, int | str | Bulk) for argument in arguments)
 
 
+def _nothing(arguments: tuple[object, ...]) -> bool:
+    """Protocol 0 writes empty bytes as a call without arguments; with one, the call could allocate anything."""
+    return not arguments
+
+
 def _anything(_: tuple[object, ...]) -> bool:
     return True
 
@@ -102,6 +107,8 @@ CALLABLES: dict[tuple[str, str], Callable[[tuple[object, ...]], bool]] = {
     ("collections", "OrderedDict"): _one_collection,
     ("collections", "Counter"): _one_collection,
     ("collections", "defaultdict"): _plain_factory,
+    ("builtins", "bytes"): _nothing,
+    ("__builtin__", "bytes"): _nothing,
     ("builtins", "set"): _one_collection,
     ("builtins", "frozenset"): _one_collection,
     ("builtins", "complex"): _plain_arguments,
