@@ -113,19 +113,18 @@ def summarize(
 def row_digests(frame: pl.DataFrame) -> list[str]:
     """One digest per row of *frame*: 32 hexadecimal digits, by the algorithm `rows-blake3-1` described above."""
     names = sorted(frame.columns)
-    head = blake3(json.dumps(names, ensure_ascii=True, separators=(",", ":")).encode())
+    head = blake3(json.dumps(names, ensure_ascii=True, separators=(",", ":")).encode()).digest()
+    width = len(head) + len(names) * _CELL
     digests: list[str] = []
-    width = len(names) * _CELL
     for start in range(0, frame.height, _CHUNK_ROWS):
         part = frame.slice(start, _CHUNK_ROWS)
-        cells = np.zeros((part.height, len(names), _CELL), dtype=np.uint8)
+        rows = np.zeros((part.height, width), dtype=np.uint8)
+        rows[:, : len(head)] = np.frombuffer(head, dtype=np.uint8)
+        cells = rows[:, len(head) :].reshape(part.height, len(names), _CELL)
         for position, name in enumerate(names):
             _encode(part[name], cells[:, position, :])
-        flat = cells.tobytes()
-        for offset in range(0, len(flat), width):
-            hasher = head.copy()
-            hasher.update(flat[offset : offset + width])
-            digests.append(hasher.hexdigest(length=16))
+        flat = rows.tobytes()
+        digests += [blake3(flat[offset : offset + width]).hexdigest(length=16) for offset in range(0, len(flat), width)]
     return digests
 
 
@@ -161,14 +160,21 @@ def _encode_floats(values: NDArray[np.float64], present: NDArray[np.bool_], cell
 
 def _encode_texts(column: pl.Series, present: NDArray[np.bool_], cells: NDArray[np.uint8]) -> None:
     cells[present, 0] = ord("s")
-    known: dict[str, NDArray[np.uint8]] = {}
-    values = column.to_list()
-    for row in np.flatnonzero(present):
-        value = values[row]
-        key = value if isinstance(value, str) else _canonical(value)
-        if key not in known:
-            known[key] = np.frombuffer(blake3(key.encode("utf-8", "surrogatepass")).digest(length=16), dtype=np.uint8)
-        cells[row, 1:] = known[key]
+    if column.dtype == pl.String:
+        # Each different text is digested once, and rows look theirs up.
+        table = pl.DataFrame({"text": column})
+        texts = table.unique(maintain_order=True).with_row_index("place")
+        places = table.join(texts, on="text", how="left", nulls_equal=True, maintain_order="left")["place"].to_numpy()
+        values = texts["text"].to_list()
+    else:
+        places, values = np.arange(len(column)), column.to_list()
+    digests = b"".join(_text_digest(value) for value in values)
+    cells[present, 1:] = np.frombuffer(digests, dtype=np.uint8).reshape(-1, 16)[places[present]]
+
+
+def _text_digest(value: Any) -> bytes:
+    text = value if isinstance(value, str) else "" if value is None else _canonical(value)
+    return bytes(blake3(text.encode("utf-8", "surrogatepass")).digest(length=16))
 
 
 def _canonical(value: Any) -> str:
