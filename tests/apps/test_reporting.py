@@ -6,6 +6,7 @@ import sqlite3
 import pytest
 from click.testing import CliRunner
 
+from truerun.adapters.files import hash_file
 from truerun.adapters.keys import create_key
 from truerun.adapters.ledger_files import LEDGER_FILE
 from truerun.apps.beginning import begin, first_owner
@@ -13,7 +14,7 @@ from truerun.apps.cli.report import command
 from truerun.apps.locking import record_lock, resolve
 from truerun.apps.project import open_project
 from truerun.apps.reporting import gather_incident
-from truerun.core.errors import InputError, LedgerCorruptError, UsageError
+from truerun.core.errors import LedgerCorruptError, UsageError, VerificationError
 from truerun.core.fact import RunFinished, RunStarted
 from truerun.core.run import Mode, Overhead, Verdict
 
@@ -47,9 +48,10 @@ def project(tmp_path, monkeypatch):
         lock = record_lock(project, resolve(project), signer).lock.digest
         labels = ["a"] * 10 + ["b"] * 10
         predictions = ["b"] * wrong + ["a"] * (10 - wrong) + ["b"] * 10
-        path = tmp_path / f"{run}.parquet"
+        path = project.folder / "runs" / run / "outputs" / "predictions.parquet"
+        path.parent.mkdir(parents=True)
         pl.DataFrame({"label": labels, "prediction": predictions}).write_parquet(path)
-        outputs = project.objects.put_file(path)
+        outputs = hash_file(path)
         _record(project, signer, run, lock=lock, accuracy=accuracy, outputs=outputs)
     return project
 
@@ -84,7 +86,6 @@ def _record(project, signer, run, *, lock, accuracy, outputs):
         signer,
     )
     folder = project.folder / "runs" / run
-    folder.mkdir(parents=True)
     lines = [json.dumps({"name": "accuracy", "step": step, "value": accuracy, "rank": 0}) for step in (10, 50)]
     (folder / "metrics.jsonl").write_text("\n".join(lines) + '\n{"name": "accur')
     (folder / "steps-rank0.jsonl").write_text("\n".join(json.dumps({"step": step, "loss": 1 / step}) for step in range(1, 51)))
@@ -121,20 +122,16 @@ def test_no_report_is_built_on_an_edited_history(project):
         gather_incident(open_project(str(project.root / "truerun.toml")), "second")
 
 
-def test_outputs_that_cannot_be_read(project):
-    """The stored table lost its columns: a clear error, not half a report."""
-    digest = project.history().run("second").finished.fact.outputs
-    path = project.objects.path(digest)
-    path.chmod(0o644)
-    path.write_bytes(b"not parquet")
-    with pytest.raises(InputError, match="outputs of run second"):
+def test_outputs_that_were_edited_since(project):
+    """Somebody improves the kept predictions: their digest is in the ledger, so no report is made from them."""
+    (project.folder / "runs" / "second" / "outputs" / "predictions.parquet").write_bytes(b"better ones")
+    with pytest.raises(VerificationError, match="not the ones that it recorded"):
         gather_incident(project, "second")
 
 
-def test_outputs_that_are_not_stored_here(project):
-    """Without the object there are no outcomes, and the report says that it does not know who is worse off."""
-    digest = project.history().run("second").finished.fact.outputs
-    project.objects.path(digest).unlink()
+def test_outputs_that_are_not_kept_here(project):
+    """Without the file there are no outcomes, and the report says that it does not know who is worse off."""
+    (project.folder / "runs" / "second" / "outputs" / "predictions.parquet").unlink()
     incident = gather_incident(project, "second")
     assert incident.outcomes == ()
     assert any("who is worse off is not known" in line for line in incident.unknowns)

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from truerun.adapters.files import hash_file
 from truerun.apps.project import Project
 from truerun.core.attribution import Attribution
 from truerun.core.codec import from_json
-from truerun.core.errors import FormatError, InputError
+from truerun.core.errors import FormatError, InputError, VerificationError
 from truerun.core.finding import Finding
 from truerun.core.incident import Anchor, Curve, Incident, Outcome
 from truerun.core.run import MetricPoint
@@ -174,13 +175,23 @@ def _pairs(project: Project, run: RunHistory) -> list[tuple[str, str]]:
     """(label, prediction) of every example that the run's stored outputs hold; none where they are not stored here."""
     section = project.declaration.outputs
     digest = run.finished.fact.outputs if run.finished is not None else None
-    if section is None or digest is None or digest not in project.objects:
+    if section is None or digest is None:
         return []
+    path = _folder(project, run) / "outputs" / Path(section.predictions).name
+    if not path.is_file():
+        return []
+    if hash_file(path) != digest:
+        raise VerificationError(
+            f"the kept outputs of run {run.id} are not the ones that it recorded",
+            got=str(hash_file(path)),
+            expected=str(digest),
+            next_step=f"somebody edited {path}; move it away to make the report without it",
+        )
     import polars as pl
 
     wanted = [section.label, section.decision or section.prediction]
     try:
-        table = pl.read_parquet(project.objects.path(digest), columns=wanted, n_rows=MAX_OUTPUT_ROWS)
+        table = pl.read_parquet(path, columns=wanted, n_rows=MAX_OUTPUT_ROWS)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(
             f"the outputs of run {run.id} cannot be read", got=str(error)[:120], expected=f"columns {', '.join(wanted)}"

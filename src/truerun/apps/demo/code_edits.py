@@ -29,11 +29,11 @@ import polars as pl
 
 print(pl.read_parquet(sys.argv[1])["added_by"].value_counts().sort("added_by"))
 '''
-_TEST = """from digits.schedule import warmup
+_TEST = """from digits.schedule import warmup_and_decay
 
 
-def test_warmup_exists():
-    assert callable(warmup)
+def test_there_is_a_schedule():
+    assert callable(warmup_and_decay)
 """
 CODE_EDITS: tuple[tuple[str, Edit], ...] = (
     (
@@ -45,8 +45,8 @@ CODE_EDITS: tuple[tuple[str, Edit], ...] = (
         "explain the schedule",
         Replace(
             path="digits/schedule.py",
-            old="constant after that.",
-            new="constant after that: running averages are young at first.",
+            old='"""The learning rate over time."""',
+            new='"""The learning rate over time: small while the running averages are young, small again at the end."""',
         ),
     ),
     (

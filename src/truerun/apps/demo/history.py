@@ -63,8 +63,11 @@ def make_plan(seed: int) -> Plan:
     ]
     if random.random() < 0.5:
         planted.reverse()
-    # Both fall somewhere in the last third of the history, among other people's changes.
-    places = sorted(int(place) for place in random.integers(2 * len(legitimate) // 3, len(legitimate) + 1, 2))
+    # Both fall somewhere in the last third of the history, among other people's changes. The maintainers changed nothing
+    # in it, so that one of them can still answer for it as somebody who made none of the changes.
+    tail = 2 * len(legitimate) // 3
+    legitimate = _early(legitimate, team.maintainers, tail)
+    places = sorted(int(place) for place in random.integers(tail, len(legitimate) + 1, 2))
     for offset, (place, step) in enumerate(zip(places, planted, strict=True)):
         legitimate.insert(place + offset, step)
     start = dt.datetime(2026, 9, 7, 9, 0, tzinfo=dt.UTC) + dt.timedelta(weeks=int(random.integers(4)))
@@ -133,6 +136,16 @@ def _legitimate(team: Team, scanner: Scanner, optimizer: str, slip: Slip, random
             case _:
                 note, edit = code.pop(0)
                 yield author, note, (edit,), None
+
+
+def _early(drafts: list[_Draft], who: tuple[Member, ...], tail: int) -> list[_Draft]:
+    """*drafts* in the same order, but what *who* made comes before position *tail*."""
+    late = [number for number in range(tail, len(drafts)) if drafts[number][0] in who]
+    others = [number for number in range(tail - 1, -1, -1) if drafts[number][0] not in who]
+    ordered = list(drafts)
+    for one, other in zip(late, others, strict=False):
+        ordered[one], ordered[other] = ordered[other], ordered[one]
+    return ordered
 
 
 def _lots(team: Team, scanner: Scanner, random: Any) -> Iterator[tuple[Member, Lot]]:

@@ -52,8 +52,8 @@ class Scanner:
         self._images, self._labels = images[order], labels[order]
 
     def holdout(self) -> Lot:
-        """One scan of each image that is kept for evaluation."""
-        return self._scan(range(HOLDOUT_IMAGES))
+        """Two scans of each image that is kept for evaluation."""
+        return self._scan([*range(HOLDOUT_IMAGES)] * 2)
 
     def rows(self, count: int, digits: Sequence[int] = tuple(range(10))) -> Lot:
         """*count* scans of images outside the holdout that show one of *digits*, rightly labelled."""

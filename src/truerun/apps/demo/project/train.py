@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import pathlib
 
 import torch
@@ -9,7 +10,7 @@ import yaml
 from digits.data import batches, load_table
 from digits.evaluate import accuracy, predict, write_predictions
 from digits.model import build_model, save_weights
-from digits.schedule import warmup
+from digits.schedule import warmup_and_decay
 from torch import nn
 
 import truerun
@@ -32,13 +33,15 @@ def train(config: dict, out: pathlib.Path) -> float:
     held_images, held_labels = load_table(config["data"]["holdout"], config["data"]["pixel_max"])
     model = build_model(config["model"])
     optimizer = build_optimizer(model, config["optimizer"])
-    schedule = warmup(optimizer, config["optimizer"]["warmup_steps"])
+    epochs, batch_size = config["training"]["epochs"], config["training"]["batch_size"]
+    steps = epochs * math.ceil(len(labels) / batch_size)
+    schedule = warmup_and_decay(optimizer, config["optimizer"]["warmup_steps"], steps)
     loss_function = nn.CrossEntropyLoss(label_smoothing=config["training"]["label_smoothing"])
     shuffle = torch.Generator().manual_seed(config["seed"])
     step = 0
-    for epoch in range(config["training"]["epochs"]):
+    for epoch in range(epochs):
         model.train()
-        for rows in batches(len(labels), config["training"]["batch_size"], shuffle):
+        for rows in batches(len(labels), batch_size, shuffle):
             optimizer.zero_grad()
             loss = loss_function(model(images[rows]), labels[rows])
             loss.backward()
