@@ -158,7 +158,7 @@ def _toml_table(table: Mapping[str, Any], prefix: str, lines: list[str]) -> None
 
 
 def _toml_name(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml_value(name)
 
 
 def _toml_value(value: Any) -> str:

@@ -108,9 +108,9 @@ def _odd_values(reference: Rows, added: Rows) -> list[tuple[int, float, str]]:
 
 def _disagreeing(reference: Rows, added: Rows) -> list[tuple[int, float, str]]:
     """Rows whose label almost none of their nearest reference rows has."""
-    if reference.labels is None or added.labels is None or len(reference) < 3 * NEIGHBOURS or not reference.columns:
-        return []
     names = [name for name in reference.columns if name in added.columns]
+    if reference.labels is None or added.labels is None or len(reference) < 3 * NEIGHBOURS or not names:
+        return []
     known, new = _standard(reference, added, names)
     known_labels, new_labels = np.asarray(list(map(str, reference.labels))), list(map(str, added.labels))
     check = np.linspace(0, len(known) - 1, min(300, len(known))).astype(int)
