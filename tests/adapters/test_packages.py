@@ -156,6 +156,7 @@ g = os.environ["LOCAL_RANK"], os.environ.get("HOME")
     assert sorted(variable_reads(code)) == [("BATCH", 7), ("LR", 4), ("SEED", 6), ("WARMUP", 5)]
     assert variables_read(b"this is not python") == set()
     assert variables_read(b"\x00") == set()
+    assert variables_read(b"x = '\\d'; os.getenv('A')") == {"A"}, "a questionable escape is no warning of ours"
 
 
 def test_a_secret_is_recorded_as_a_digest():

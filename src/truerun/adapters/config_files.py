@@ -277,10 +277,7 @@ def _dotted(parent: str, parts: list[str], arrays: Mapping[str, int]) -> str:
 
 
 def _unquoted(part: str) -> str:
-    if part.startswith("'"):
-        return part[1:-1]
-    # TOML's basic strings are JSON's but for \U and \e; a key written with those is found by its table's line.
-    return str(json.loads(part)) if part.startswith('"') and not re.search(r"\\[Ue]", part) else part
+    return str(tomllib.loads(f"key = {part}")["key"]) if part[0] in "\"'" else part
 
 
 def _nearest(lines: Mapping[str, int], key: str) -> int | None:

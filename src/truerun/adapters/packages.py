@@ -18,6 +18,7 @@ import re
 import shlex
 import shutil
 import sys
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -300,12 +301,8 @@ def variables_read(source: bytes) -> set[str]:
 
 def variable_reads(source: bytes) -> Iterator[tuple[str, int]]:
     """Every `os.environ["X"]`, `os.environ.get("X")` and `os.getenv("X")` in *source*: the name and the line."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        # Code that does not parse does not run either; the code rule reports it.
-        return
-    for node in ast.walk(tree):
+    tree = parse_python(source)
+    for node in ast.walk(tree) if tree else ():
         name: ast.expr | None = None
         if isinstance(node, ast.Subscript) and _named(node.value) == "environ":
             name = node.slice
@@ -318,6 +315,17 @@ def variable_reads(source: bytes) -> Iterator[tuple[str, int]]:
                 name = node.args[0]
         if isinstance(name, ast.Constant) and isinstance(name.value, str) and not _IDENTITY.fullmatch(name.value):
             yield name.value, name.lineno
+
+
+def parse_python(source: bytes) -> ast.Module | None:
+    """The syntax tree of Python *source*; None for what does not parse, and so does not run either. Nothing is executed."""
+    with warnings.catch_warnings():
+        # What the compiler thinks of somebody's escapes is not for us to repeat.
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
 
 
 def recorded_value(name: str, value: str | None) -> str | None:

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from truerun.adapters.config_files import MAX_CONFIG_BYTES, parse_config
 from truerun.adapters.files import find_files, read_bounded
+from truerun.adapters.packages import parse_python
 from truerun.core.errors import TruerunError
 
 MAX_SCRIPTS = 500
@@ -118,11 +119,12 @@ def _scripts(root: Path) -> Iterator[_Script]:
     own = [path for path in paths if not re.search(r"(^|/)(tests?|docs|examples)/|(^|/)(test_|conftest|setup\.py)", path)]
     for path in sorted(own, key=lambda path: (path.count("/"), path))[:MAX_SCRIPTS]:
         try:
-            tree = ast.parse(read_bounded(root / path, MAX_SCRIPT_BYTES))
-        except (TruerunError, SyntaxError, ValueError, RecursionError):
+            tree = parse_python(read_bounded(root / path, MAX_SCRIPT_BYTES))
+        except TruerunError:
             # A draft leaves out what cannot be read; `truerun lock` will say what is wrong with it.
             continue
-        yield _read_script(path, tree)
+        if tree is not None:
+            yield _read_script(path, tree)
 
 
 def _read_script(path: str, tree: ast.Module) -> _Script:
