@@ -65,6 +65,13 @@ class Evidence:
         begin, end = self.reference.started.fact.lock, self.run.started.fact.lock
         return (self.history.chain(begin, end) or ()) if begin is not None and end is not None else ()
 
+    def locks_since(self, proposal: Recorded[LockProposed]) -> frozenset[Digest]:
+        """The locks from *proposal*'s to the run's, both included: each holds what the proposal brought."""
+        found = {proposal.fact.lock}
+        end = self.run.started.fact.lock
+        chain = self.history.chain(proposal.fact.lock, end) if end is not None else None
+        return frozenset(found | {record.fact.lock for record in chain or ()})
+
     def is_tainted(self, lock: Digest | None) -> bool:
         """Whether *lock* holds a convicted change: its proposal is in the lock's past, and no recovery since has removed it."""
         if lock is None:

@@ -106,22 +106,24 @@ def _mentors(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
 
 
 def _answered(evidence: Evidence, item: _Placed) -> Iterator[Gap]:
-    title, lock = item.change.title(), item.proposal.fact.lock.short
+    title = item.change.title()
     for who, record in _answers(evidence, item, Answer.REJECT).items():
         yield Gap(
             rule="approval",
             control=Control.BYPASSED,
-            explanation=f"{who} rejected the lock that holds {title}, and a run used it all the same.",
+            explanation=f"{who} rejected lock {record.fact.lock.short}, which holds {title}, and a run used it all the same.",
             setting="truerun.toml: [project] critical = true",
             entry=record.index,
         )
-    for who, record in _answers(evidence, item, Answer.APPROVE).items():
+    yes = _answers(evidence, item, Answer.APPROVE)
+    if yes:
+        names = " and ".join(f"{who} (entry {record.index})" for who, record in yes.items())
         yield Gap(
             rule="approval",
             control=Control.PASSED,
-            explanation=f"{who} had approved the lock that holds {title}: what an approver is shown did not make its effect visible.",
-            setting=f"before approving {lock}: truerun check; then truerun run and truerun show RUN",
-            entry=record.index,
+            explanation=f"{names} approved a lock that holds {title}: what an approver is shown did not make its effect visible.",
+            setting="before approving: truerun check data, then a run of that lock: truerun run and truerun show RUN",
+            entry=next(iter(yes.values())).index,
         )
 
 
@@ -130,12 +132,17 @@ def _author(evidence: Evidence, item: _Placed) -> Person | None:
 
 
 def _answers(evidence: Evidence, item: _Placed, answer: Answer) -> dict[str, Recorded[LockDecided]]:
-    """Who but the author had given *answer* to the lock as their last word when the run started."""
+    """
+    Who but the author had given *answer* as their last word when the run started, to the lock that brought the change or a later one.
+
+    An approver is shown everything since the last approved lock, so a yes to a later lock is a yes to what it holds.
+    """
     author = _author(evidence, item)
+    holding = evidence.locks_since(item.proposal)
     given: dict[str, Recorded[LockDecided]] = {}
-    for record in evidence.history.decisions_on(item.proposal.fact.lock):
+    for record in evidence.history.decisions:
         person = evidence.people.resolve(record.key, record.index)
-        if person is not None and person != author and record.index < evidence.run.started.index:
+        if record.fact.lock in holding and person is not None and person != author and record.index < evidence.run.started.index:
             given[person.id] = record
     return {who: record for who, record in given.items() if record.fact.answer is answer}
 

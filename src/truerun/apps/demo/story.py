@@ -18,7 +18,7 @@ from truerun.apps.demo.outcome import Held, Outcome, Planted, Runs
 from truerun.apps.demo.team import Member
 from truerun.apps.demo.terminal import Answered, Terminal
 from truerun.apps.project import Project, open_project
-from truerun.core.errors import UsageError
+from truerun.core.errors import TruerunError, UsageError
 from truerun.oversight.admission import decide_admission
 
 COMMAND = ("python", "train.py", "--config", "config.yaml")
@@ -99,6 +99,12 @@ def prepare(place: Place) -> None:
         shutil.copytree(folder, place.project, ignore=shutil.ignore_patterns("__pycache__"))
 
 
+class StoryEndedError(TruerunError):
+    """A command that the story needs failed, so the story did not come out."""
+
+    exit_code = 1
+
+
 class Story:
     """One telling of *plan* in *place*."""
 
@@ -138,8 +144,13 @@ class Story:
             public = ("--key-file", str(self.place.keys / f"{member.id}.pub"))
             role = ("--role", member.role.value)
             self._truerun(team.owner, "people", "add", member.id, "--name", member.name, *role, *mentor, *public, shown=False)
-        for role, members in (("owner", (team.owner,)), ("maintainers", team.maintainers), ("engineers", team.engineers)):
-            terminal.say(f"  {role:<13}{', '.join(member.name for member in members)}")
+        groups: dict[str, tuple[Member, ...]] = {
+            "owner": (team.owner,),
+            "maintainers": team.maintainers,
+            "engineers": team.engineers,
+        }
+        for title, members in groups.items():
+            terminal.say(f"  {title:<13}{', '.join(member.name for member in members)}")
         terminal.say(f"  {'trainee':<13}{team.trainee.name}, mentored by {team.mentor.name}")
         self._truerun(team.owner, "lock", "--note", "the project as it begins", shown=False)
         self._truerun(team.maintainers[0], "approve", "--reason", "read it all", shown=False)
@@ -156,7 +167,7 @@ class Story:
             self._truerun(step.author, "lock", "--note", step.note, shown=turn == 0)
             self._note_changes(step)
             if step.planted is None:
-                approver = self.plan.team.approver(step.author, turn)
+                approver = self.plan.team.approver(step.author, turn, mentor_away=bool(self._planted))
                 self._truerun(approver, "approve", "--reason", "looks right", "--yes", shown=turn == 0)
         people = len({step.author.id for step in steps})
         count = len(self._legitimate)
@@ -187,11 +198,8 @@ class Story:
         self.terminal.heading("5  Back to known good")
         self._later(hours=1)
         self._truerun(team.owner, "recover", DEGRADED, "--apply")
-        for member in self._approvers():
-            self._truerun(member, "approve", "--reason", "the clean lock", "--yes", shown=False)
-        self.terminal.say(
-            "\nThe clean lock is approved by the mentor and one more. Its run, and what happened as one page to forward:"
-        )
+        names = self._settle("the clean lock")
+        self.terminal.say(f"\nThe clean lock is approved by {names}. Its run, and what happened, as one page to forward:")
         self._train(team.engineers[1], RECOVERED, "observe")
         self._truerun(team.owner, "report", DEGRADED, "--output", str(self.place.report))
 
@@ -222,12 +230,15 @@ class Story:
     # What the chapters do
 
     def _truerun(self, who: Member, *arguments: str, shown: bool = True) -> None:
-        """A command that is meant to succeed; what it printed is shown when it does not."""
+        """A command that the story needs; raises StoryEndedError with what it printed when it fails."""
         self.now += dt.timedelta(minutes=3)
         answered = self.terminal.run(who, self.now, *arguments, shown=shown)
-        if answered.exit_code not in (0, 1) and answered.text:
-            self.terminal.say(f"{who.id}$ truerun {' '.join(arguments)}  (exit {answered.exit_code})")
-            self.terminal.say(answered.text)
+        if answered.exit_code not in (0, 1):  # 1: there are findings, or suspects
+            raise StoryEndedError(
+                f"truerun {' '.join(arguments)} ended with {answered.exit_code}",
+                got=answered.text.strip() or "see above",
+                next_step=f"the project is as it was left: {self.place.project}",
+            )
 
     def _declare(self, *, critical: bool) -> None:
         text = _DECLARATION.format(command=" ".join(COMMAND), critical=str(critical).lower(), tolerance=TOLERANCE)

@@ -49,9 +49,13 @@ class Team:
         """The eight who add rows: everybody but the owner."""
         return self.members[1:]
 
-    def approver(self, author: Member, turn: int) -> Member:
-        """Somebody who may approve what *author* proposes."""
-        able = [member for member in (*self.maintainers, self.owner) if member != author]
+    def approver(self, author: Member, turn: int, *, mentor_away: bool) -> Member:
+        """Somebody who may approve what *author* proposes; *mentor_away* leaves the trainee's mentor out."""
+        able = [
+            member
+            for member in (*self.maintainers, self.owner)
+            if member != author and not (mentor_away and member == self.mentor)
+        ]
         return able[turn % len(able)]
 
 
