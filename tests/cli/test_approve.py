@@ -74,6 +74,15 @@ def test_the_approver_sees_exactly_what_changed_and_by_whom(project, capsys):
     assert "nothing more is needed" in out
 
 
+def test_a_first_lock_shows_its_configuration_because_there_is_nothing_to_compare_with(project, capsys):
+    capsys.readouterr()
+    assert answer(project, "mira") == 0
+    out = capsys.readouterr().out
+    assert "the first lock" in out
+    assert "config.yaml lr = 0.1" in out
+    assert "mira already approved" in out
+
+
 def test_a_trainees_change_waits_for_the_mentor_and_says_so(project, capsys):
     propose(project, "tara")
     decision = as_json(project, "olga", capsys)["decision"]

@@ -100,6 +100,21 @@ def _show_question(question: Question, *, verbose: bool) -> None:
         show_changes(changes, verbose=verbose)
     if not question.changes:
         say("  nothing differs from the last approved lock")
+    if review.base is None:
+        _show_configuration(question, verbose=verbose)
+
+
+def _show_configuration(question: Question, *, verbose: bool) -> None:
+    """Every value of a first lock: there is nothing earlier to show the difference from."""
+    from truerun.apps.cli.changes import MAX_SHOWN
+    from truerun.apps.cli.output import escape, say
+    from truerun.inspection.reference import shown
+
+    values = [(path, key, item.value) for path, config in question.lock.config.items() for key, item in config.keys.items()]
+    for path, key, value in values if verbose else values[:MAX_SHOWN]:
+        say(f"  {escape(path)} {escape(key)} = {escape(shown(value))}")
+    if len(values) > MAX_SHOWN and not verbose:
+        say(f"  … and {len(values) - MAX_SHOWN} more (-v shows all)")
 
 
 def _show_decision(decision: Decision, question: Question) -> None:
