@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import pkgutil
 import re
 import types
 import typing
@@ -94,8 +95,16 @@ def test_every_page_about_a_rule_is_about_one_that_exists():
     assert {page.stem for page in (DOCS / "rules").glob("*.md")} == {"index", *rules()}
 
 
-def test_every_rule_is_listed_once():
-    assert sorted(re.findall(r"^\| \[([a-z-]+)\]\(\1\.md\)", (DOCS / "rules" / "index.md").read_text(), re.MULTILINE)) == rules()
+def test_the_list_of_rules_says_of_each_what_the_rule_says_of_itself():
+    rows = re.findall(
+        r"^\| \[([a-z-]+)\]\(\1\.md\) \| (.*) \| (\w+) \| (\w+) \|$", (DOCS / "rules" / "index.md").read_text(), re.MULTILINE
+    )
+    rooms = (importlib.import_module(f"truerun.{room}") for room in ("inspection", "monitoring"))
+    names = [item.name for room in rooms for item in pkgutil.walk_packages(room.__path__, f"{room.__name__}.")]
+    found = [rule for name in names if (rule := getattr(importlib.import_module(name), "RULE", None)) is not None]
+    told = {(rule.id, rule.summary, rule.severity.value, rule.confidence.value) for rule in found}
+    assert set(rows) == told
+    assert sorted(row[0] for row in rows) == rules()
 
 
 @pytest.mark.parametrize("key", sorted(keys(Declaration)))
