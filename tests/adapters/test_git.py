@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from truerun.adapters.git import current_commit, is_dirty, line_author, path_author, user_name
+from truerun.adapters.git import Authors, current_commit, user_name
 
 
 @pytest.fixture
@@ -27,35 +27,32 @@ def commit(root, name, email, text):
 
 
 def test_the_author_of_a_line_and_of_a_path(repo):
-    assert line_author(repo, "config.yaml", 1).id == "ana@example.org"
-    author = line_author(repo, "config.yaml", 2)
+    assert Authors(repo).of_line("config.yaml", 1).id == "ana@example.org"
+    author = Authors(repo).of_line("config.yaml", 2)
     assert (author.name, author.commit) == ("Bo (made up)", current_commit(repo))
-    assert path_author(repo, "config.yaml").id == "bo@example.org"
-    assert is_dirty(repo, "config.yaml") is False
+    assert Authors(repo).of_path("config.yaml").id == "bo@example.org"
 
 
 def test_what_is_not_committed_has_no_author(repo):
     (repo / "config.yaml").write_text("lr: 1\nseed: 3\n")
     (repo / "new.py").write_text("")
-    assert line_author(repo, "config.yaml", 1).id == "ana@example.org"
-    assert line_author(repo, "config.yaml", 2) is None
-    assert path_author(repo, "config.yaml") is None
-    assert path_author(repo, "new.py") is None
-    assert is_dirty(repo, "new.py") is True
-    assert line_author(repo, "config.yaml", 99) is None
-    assert line_author(repo, "absent", 1) is None
+    assert Authors(repo).of_line("config.yaml", 1).id == "ana@example.org"
+    assert Authors(repo).of_line("config.yaml", 2) is None
+    assert Authors(repo).of_path("config.yaml") is None
+    assert Authors(repo).of_path("new.py") is None
+    assert Authors(repo).of_line("config.yaml", 99) is None
+    assert Authors(repo).of_line("absent", 1) is None
 
 
 def test_without_repository_or_git_there_is_no_answer(tmp_path_factory, repo, monkeypatch):
     outside = tmp_path_factory.mktemp("outside")
     assert current_commit(outside) is None
-    assert line_author(outside, "config.yaml", 1) is None
+    assert Authors(outside).of_line("config.yaml", 1) is None
     monkeypatch.setenv("PATH", "")
     for answer in (
         current_commit(repo),
-        is_dirty(repo, "x"),
-        line_author(repo, "config.yaml", 1),
-        path_author(repo, "config.yaml"),
+        Authors(repo).of_line("config.yaml", 1),
+        Authors(repo).of_path("config.yaml"),
     ):
         assert answer is None
 
@@ -65,8 +62,8 @@ def test_nothing_that_the_repository_names_is_executed(repo):
     for key in ("core.fsmonitor", "diff.evil.textconv", "core.pager", "diff.external"):
         git(repo, "config", key, f"touch {repo}/executed; false")
     (repo / ".gitattributes").write_text("*.yaml diff=evil\n")
-    assert line_author(repo, "config.yaml", 1) is not None
-    path_author(repo, "config.yaml")
+    assert Authors(repo).of_line("config.yaml", 1) is not None
+    Authors(repo).of_path("config.yaml")
     assert current_commit(repo)
     assert not (repo / "executed").exists()
 

@@ -202,16 +202,15 @@ def test_git_authors_are_named_beside_the_signer(small, monkeypatch):
     import subprocess
 
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", "/dev/null")
-    for command in (
-        ["init", "-q"],
-        ["add", "."],
-        ["-c", "user.name=Bo (made up)", "-c", "user.email=bo@example.org", "commit", "-qm", "x"],
-    ):
+    who = ["-c", "user.name=Bo (made up)", "-c", "user.email=bo@example.org"]
+    assert small.lock().entry.fact.commit is None
+    small.write("train.py", "import os\nscale = 2\n")
+    for command in (["init", "-q"], ["add", "."], [*who, "commit", "-qm", "x"]):
         subprocess.run(["git", "-C", str(small.root), *command], check=True)
-    changes = {change.name: change for change in small.lock().changes}
-    assert changes["train.py"].actor.basis is Basis.SIGNED
-    assert changes["train.py"].detail["git_author"] == "bo@example.org"
-    assert small.project.newest_proposal().fact.commit is not None
+    (change,) = small.lock().changes
+    assert (change.actor.id, change.actor.basis) == ("ana", Basis.SIGNED)
+    assert change.detail["git_author"] == "bo@example.org"
+    assert small.project.newest_proposal().fact.commit == change.detail["git_commit"]
 
 
 def test_the_policy_is_asked_about_the_state(small):

@@ -6,6 +6,7 @@ reader's own git configuration names (git-lfs) run as with any git command; a cl
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 from dataclasses import dataclass
@@ -38,31 +39,36 @@ def current_commit(root: Path) -> str | None:
     return out.strip() or None if out is not None else None
 
 
-def is_dirty(root: Path, path: str) -> bool | None:
-    """Whether *path* differs from the last commit (or is not in it); None without a repository."""
-    out = _git(root, "status", "--porcelain", "--untracked-files=normal", "--", path)
-    return bool(out.strip()) if out is not None else None
+class Authors:
+    """Who wrote what, asked of the repository around *root*; where there is none, one question finds that out."""
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
 
-def line_author(root: Path, path: str, line: int) -> Author | None:
-    """Who wrote *line* (from 1) of *path*; None while that line is not committed."""
-    out = _git(root, "blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path)
-    if not out:
-        return None
-    fields = dict(entry.partition(" ")[::2] for entry in out.split("\n")[1:] if entry and not entry.startswith("\t"))
-    commit = out.split(" ", 1)[0]
-    if not commit.strip("0"):
-        return None
-    return Author(name=fields.get("author", ""), email=fields.get("author-mail", "").strip("<>"), commit=commit)
+    @functools.cached_property
+    def _modified(self) -> frozenset[str] | None:
+        """Tracked paths (relative to root) that differ from the last commit; None without a repository or a commit."""
+        out = _git(self._root, "diff", "--name-only", "--relative", "--no-ext-diff", "--no-textconv", "-z", "HEAD")
+        return frozenset(out.split("\0")) if out is not None else None
 
+    def of_line(self, path: str, line: int) -> Author | None:
+        """Who wrote *line* (from 1) of *path* as it is now; None while that line is not committed."""
+        if self._modified is None:
+            return None
+        out = _git(self._root, "blame", "--porcelain", "--no-textconv", "-L", f"{line},{line}", "--", path)
+        if not out or not out.split(" ", 1)[0].strip("0"):
+            return None
+        fields = dict(entry.partition(" ")[::2] for entry in out.split("\n")[1:] if entry and not entry.startswith("\t"))
+        name, email = fields.get("author", ""), fields.get("author-mail", "").strip("<>")
+        return Author(name=name, email=email, commit=out.split(" ", 1)[0])
 
-def path_author(root: Path, path: str) -> Author | None:
-    """Author of the last commit that touched *path*; None when there is none or *path* has changed since."""
-    if is_dirty(root, path) is not False:
-        return None
-    out = _git(root, "log", "-1", "--format=%H%x00%an%x00%ae", "--no-textconv", "--no-ext-diff", "--", path)
-    parts = out.strip().split("\0") if out else []
-    return Author(name=parts[1], email=parts[2], commit=parts[0]) if len(parts) == 3 else None
+    def of_path(self, path: str) -> Author | None:
+        """Author of the last commit that touched *path*; None when there is none or *path* has changed since."""
+        if self._modified is None or path in self._modified:
+            return None
+        out = _git(self._root, "log", "-1", "--format=%H%x00%an%x00%ae", "--no-textconv", "--no-ext-diff", "--", path)
+        parts = out.strip().split("\0") if out else []
+        return Author(name=parts[1], email=parts[2], commit=parts[0]) if len(parts) == 3 else None
 
 
 def _git(root: Path, *arguments: str) -> str | None:

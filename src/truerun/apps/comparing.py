@@ -28,7 +28,7 @@ from truerun.core.lock import Lock, LockedData, LockedKey
 from truerun.core.rows import diff_rows, parse_rows
 from truerun.ledger.history import History, Recorded
 
-MAX_BLAMED = 200
+MAX_BLAMED = 100
 FIRST_ROWS = 8
 Fetch = Callable[[Digest], bytes | None]
 
@@ -64,24 +64,29 @@ def compare_locks(project: Project, old: Lock | None, new: Lock, fresh: Fetch | 
     return Comparison(changes=tuple(_with_hunks(change, fetch) for change in changes), blobs=blobs)
 
 
-def signed_by(project: Project, changes: tuple[Change, ...], person: Person) -> tuple[Change, ...]:
+def signed_by(project: Project, changes: tuple[Change, ...], person: Person, *, ask_git: bool = True) -> tuple[Change, ...]:
     """
     *changes* as made by *person*, whose signature the entry will carry.
 
-    Where git names another author, that one's id (or email address) is in `detail["git_author"]`.
+    With *ask_git*, the id (or email address) of the author whom git names is in `detail["git_author"]`. A first lock
+    does not ask: it takes over what lies there, whoever wrote it.
     """
     actor = Actor(id=person.id, basis=Basis.SIGNED)
+    if not ask_git:
+        return tuple(change.attributed(actor) for change in changes)
     names = {other.name: other.id for other in project.people().all()}
+    authors = git.Authors(project.root)
     return tuple(
-        dataclasses.replace(change, actor=actor, detail={**change.detail, **_git_detail(project.root, change, names, position)})
+        dataclasses.replace(change, actor=actor, detail={**change.detail, **_git_detail(authors, change, names, position)})
         for position, change in enumerate(changes)
     )
 
 
 def observed_in_tree(project: Project, changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """*changes* of a working tree with the best guess at who made each: git, contributor column, owner of the file."""
+    authors = git.Authors(project.root)
     return tuple(
-        change.attributed(_observed_actor(project.root, change) if position < MAX_BLAMED else None)
+        change.attributed(_observed_actor(project.root, authors, change) if position < MAX_BLAMED else None)
         for position, change in enumerate(changes)
     )
 
@@ -131,8 +136,8 @@ def _same_end(record: Recorded[LockProposed], change: Change) -> bool:
     return any(_part(other) == _part(change) and same(other.after, change.after) for other in record.fact.changes)
 
 
-def _observed_actor(root: Path, change: Change) -> Actor | None:
-    author = _git_author(root, change)
+def _observed_actor(root: Path, authors: git.Authors, change: Change) -> Actor | None:
+    author = _git_author(authors, change)
     if author is not None:
         return Actor(id=author.id, basis=Basis.GIT)
     if change.kind is ChangeKind.DATA and change.key and change.action in (Action.ROWS_ADDED, Action.ROWS_REMOVED):
@@ -146,17 +151,15 @@ def _observed_actor(root: Path, change: Change) -> Actor | None:
         return None
 
 
-def _git_detail(root: Path, change: Change, names: Mapping[str, str], position: int) -> Mapping[str, str]:
-    author = _git_author(root, change) if position < MAX_BLAMED else None
+def _git_detail(authors: git.Authors, change: Change, names: Mapping[str, str], position: int) -> Mapping[str, str]:
+    author = _git_author(authors, change) if position < MAX_BLAMED else None
     return {"git_author": names.get(author.name, author.id), "git_commit": author.commit} if author is not None else {}
 
 
-def _git_author(root: Path, change: Change) -> git.Author | None:
-    if change.path is None or Path(change.path).is_absolute():
+def _git_author(authors: git.Authors, change: Change) -> git.Author | None:
+    if change.path is None or Path(change.path).is_absolute() or change.action is Action.REMOVED:
         return None
-    if change.line is not None and change.action is not Action.REMOVED:
-        return git.line_author(root, change.path, change.line)
-    return git.path_author(root, change.path) if change.action is not Action.REMOVED else None
+    return authors.of_line(change.path, change.line) if change.line is not None else authors.of_path(change.path)
 
 
 def _row_delta(before: LockedData, after: LockedData, fetch: Fetch, blobs: dict[Digest, bytes]) -> RowDelta:

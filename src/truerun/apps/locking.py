@@ -17,6 +17,7 @@ from typing import Any
 from truerun.adapters import git, packages
 from truerun.adapters.config_files import MAX_CONFIG_BYTES, parse_config
 from truerun.adapters.files import TABLE_SUFFIXES, blake3_of, find_files, hash_file, leaves, read_bounded
+from truerun.adapters.startup import unrecorded_startup
 from truerun.apps.comparing import Comparison, compare_locks, observed_in_tree, signed_by
 from truerun.apps.project import Project
 from truerun.core.canonical import render_canonical
@@ -133,7 +134,7 @@ def record_lock(project: Project, resolved: Resolved, signer: Signer, note: str 
         return Recorded(lock=resolved.lock, changes=(), entry=None)
     parent = project.lock(proposal.fact.lock) if proposal is not None else None
     comparison = compare_locks(project, parent, resolved.lock, resolved.fetch)
-    changes = signed_by(project, comparison.changes, person)
+    changes = signed_by(project, comparison.changes, person, ask_git=parent is not None)
     store(project, resolved, comparison.blobs)
     fact = LockProposed(
         lock=resolved.lock.digest,
@@ -297,6 +298,7 @@ class _Resolver:
             python=interpreter.version,
             packages=installed,
             variables={name: packages.recorded_value(name, self._environ.get(name)) for name in sorted(names)},
+            startup=unrecorded_startup(interpreter),
         )
 
     def _variables_read(self, code: Mapping[str, LockedFile]) -> set[str]:
