@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from truerun.core.finding import Finding
 
 LEVELS = ("note", "warning", "error", "critical")
+SHOWN_OF_A_RULE = 3  # all of them are recorded; -v shows all
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -42,7 +44,7 @@ def command(
     **how: Any,
 ) -> int:
     """Check what the command will use, run it, watch every training step, record it all."""
-    from truerun.apps.cli.output import say_json, show_finding
+    from truerun.apps.cli.output import say, say_json, show_finding
     from truerun.apps.project import open_project
     from truerun.apps.running import RunRequest, run
     from truerun.core.run import Mode
@@ -50,9 +52,13 @@ def command(
     project = open_project(config_path)
     least = 1 if quiet else 0
 
+    told: Counter[str] = Counter()
+
     def tell(finding: Finding) -> None:
         if finding.severity.rank >= least:
-            show_finding(finding, err=True)
+            told[finding.rule] += 1
+            if told[finding.rule] <= SHOWN_OF_A_RULE or verbose:
+                show_finding(finding, err=True)
 
     report = run(
         project,
@@ -66,6 +72,9 @@ def command(
             on_finding=tell,
         ),
     )
+    for rule, count in told.items():
+        if count > SHOWN_OF_A_RULE and not verbose:
+            say(f"  … and {count - SHOWN_OF_A_RULE} more of {rule}", err=True)
     if output:
         _write(Path(output), report)
     if output_format == "json":
