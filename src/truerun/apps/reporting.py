@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from truerun.adapters.files import hash_file
+from truerun.apps.judging_outputs import kept_outputs
 from truerun.apps.project import Project
 from truerun.core.attribution import Attribution
 from truerun.core.codec import from_json
@@ -177,8 +178,8 @@ def _pairs(project: Project, run: RunHistory) -> list[tuple[str, str]]:
     digest = run.finished.fact.outputs if run.finished is not None else None
     if section is None or digest is None:
         return []
-    path = _folder(project, run) / "outputs" / Path(section.predictions).name
-    if not path.is_file():
+    path = kept_outputs(project, run.id)
+    if path is None or not path.is_file():
         return []
     if hash_file(path) != digest:
         raise VerificationError(

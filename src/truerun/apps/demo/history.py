@@ -63,9 +63,9 @@ def make_plan(seed: int) -> Plan:
     ]
     if random.random() < 0.5:
         planted.reverse()
-    # Both fall somewhere in the last third of the history, among other people's changes. The maintainers changed nothing
+    # Both fall among the last eight changes, between other people's. The maintainers changed nothing
     # in it, so that one of them can still answer for it as somebody who made none of the changes.
-    tail = 2 * len(legitimate) // 3
+    tail = len(legitimate) - 6
     legitimate = _early(legitimate, team.maintainers, tail)
     places = sorted(int(place) for place in random.integers(tail, len(legitimate) + 1, 2))
     for offset, (place, step) in enumerate(zip(places, planted, strict=True)):
