@@ -18,8 +18,9 @@ ENVIRON = {"PATH": os.pathsep.join([os.path.dirname(sys.executable), os.environ[
 
 
 @pytest.fixture
-def small(small):
+def small(small, monkeypatch):
     """The small project, locked once."""
+    monkeypatch.setenv("PATH", ENVIRON["PATH"])
     small.lock("first")
     return small
 

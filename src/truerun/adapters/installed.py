@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from truerun.adapters.files import read_bounded
 from truerun.adapters.packages import MAX_RECORD_BYTES, Distribution
@@ -35,6 +35,10 @@ _ALGORITHMS = frozenset({"sha256", "sha384", "sha512"})
 # Share of the files of an unchanged distribution that are read again all the same.
 _RECHECK_SHARE = 1 / 2000
 _UNKNOWN = Digest("sha256", "0" * 64)
+
+
+# A start-up file that a RECORD lists -> its distribution, algorithm and hash (hexadecimal).
+Covered: TypeAlias = Mapping[str, tuple[str, str, str]]
 
 
 class Hashed(NamedTuple):
@@ -63,7 +67,7 @@ class Installed:
 
     modified: tuple[ModifiedFile, ...]
     compared: int
-    covered: Mapping[str, tuple[str, str, str]]
+    covered: Covered
 
 
 def inspect_installed(
@@ -99,6 +103,20 @@ def inspect_installed(
     if cache is not None:
         cache.flush()
     return Installed(modified=tuple(modified), compared=compared, covered=covered)
+
+
+def covered_startup(distributions: Iterable[Distribution]) -> Covered:
+    """The start-up files that RECORDs list; a RECORD that cannot be read covers nothing."""
+    covered: dict[str, tuple[str, str, str]] = {}
+    for distribution in distributions:
+        try:
+            data = read_bounded(distribution.metadata / "RECORD", MAX_RECORD_BYTES)
+            if b".pth" in data or b"customize" in data:
+                covered.update(_startup_files(distribution, _read_record(distribution)[0]))
+        except (InputError, ValueError, csv.Error):
+            # `inspect_installed` reports it; here it only means that nothing is covered by it.
+            continue
+    return covered
 
 
 def _read_record(distribution: Distribution) -> tuple[list[Hashed], str]:

@@ -5,7 +5,6 @@ Follows the standard library's `site` module: site-packages folders, the folders
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import sys
@@ -13,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from truerun.adapters.files import read_bounded
-from truerun.adapters.packages import Interpreter
+from truerun.adapters.installed import Covered, covered_startup
+from truerun.adapters.packages import Interpreter, distributions
+from truerun.core.digest import Digest, digest_bytes
 from truerun.core.errors import InputError
-from truerun.inspection.environment.startup_injection import PathFile, Startup
+from truerun.inspection.environment.startup_injection import Startup, StartupFile
 
 MAX_PATH_FILE_BYTES = 1 << 20
 _CUSTOM = ("sitecustomize", "usercustomize")
@@ -23,62 +24,58 @@ _PROBE = Path(__file__).parent / "pytorch" / "startup"
 _MODULE_SUFFIXES = (".py", ".so", ".pyc")
 
 
-def read_startup(
-    interpreter: Interpreter, environ: Mapping[str, str], covered: Mapping[str, tuple[str, str, str]], root: Path
-) -> Startup:
-    """What *interpreter* would meet under *environ*; *covered* are the files that a RECORD lists, with their hashes."""
-    path_files = tuple(_path_files(interpreter.site_packages, covered))
+def read_startup(interpreter: Interpreter, environ: Mapping[str, str], covered: Covered, root: Path) -> Startup:
+    """What *interpreter* would meet under *environ*; *covered* are the start-up files that a RECORD lists, with their hashes."""
+    path_files = tuple(_read(file, file.name, covered) for folder in interpreter.site_packages for file in _glob_pth(folder))
     added = [Path(folder) for file in path_files for folder in _folders(file)]
     # An empty entry of PYTHONPATH is the current folder: the project's.
     entries = [root / entry for entry in environ.get("PYTHONPATH", "").split(os.pathsep)] if environ.get("PYTHONPATH") else []
     own = [entry for entry in entries if not _same(entry, _PROBE)]
     later = [*interpreter.site_packages, *added]
-    custom = [file for folder in (*own, *later) for file in _custom_modules(folder) if not _is_covered(file, covered)]
+    custom = {str(file): _read(file, name, covered) for folder in (*own, *later) for file, name in _custom_modules(folder)}
     library = _library_folder(interpreter)
     return Startup(
         path_files=path_files,
-        customized=tuple(dict.fromkeys(str(file) for file in custom)),
-        bundled=tuple(str(file) for file in _custom_modules(library)) if library else (),
+        custom=tuple(custom.values()),
+        bundled=tuple(str(file) for file, _ in _custom_modules(library)) if library else (),
         shadows=tuple(_shadows(own, later)),
         startup=environ.get("PYTHONSTARTUP") or None,
     )
 
 
-def _path_files(folders: tuple[Path, ...], covered: Mapping[str, tuple[str, str, str]]) -> Iterator[PathFile]:
-    for folder in folders:
-        for file in sorted(folder.glob("*.pth")):
-            try:
-                data = read_bounded(file, MAX_PATH_FILE_BYTES)
-            except InputError:
-                # Too large or unreadable: site.py would skip it or fail on it; either way it is nobody's record.
-                data = b"import unreadable"
-            owner, algorithm, value = covered.get(str(file), (None, "sha256", ""))
-            known = hashlib.new(algorithm, data).hexdigest() == value
-            yield PathFile(path=str(file), text=data.decode("utf-8", "replace"), owner=owner if known else None)
+def unrecorded_startup(interpreter: Interpreter) -> dict[str, Digest]:
+    """The start-up files in the interpreter's own folders that no RECORD covers: name -> digest, for a lock."""
+    startup = read_startup(interpreter, {}, covered_startup(distributions(interpreter)), Path())
+    return {file.name: file.digest for file in startup.unrecorded}
 
 
-def _folders(file: PathFile) -> Iterator[str]:
+def _glob_pth(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.pth"))
+
+
+def _read(file: Path, name: str, covered: Covered) -> StartupFile:
+    try:
+        data = read_bounded(file, MAX_PATH_FILE_BYTES)
+    except InputError:
+        # Too large or unreadable for us is not so for Python: it counts as code that nobody accounts for.
+        data = b"import unreadable"
+    owner, algorithm, value = covered.get(str(file), (None, "sha256", ""))
+    known = hashlib.new(algorithm, data).hexdigest() == value
+    text = data.decode("utf-8", "replace")
+    return StartupFile(path=str(file), name=name, text=text, digest=digest_bytes(data), owner=owner if known else None)
+
+
+def _folders(file: StartupFile) -> Iterator[str]:
     for line in file.text.splitlines():
         entry = line.strip()
         if entry and not entry.startswith(("#", "import ", "import\t")):
             yield os.path.normpath(os.path.join(os.path.dirname(file.path), entry))
 
 
-def _custom_modules(folder: Path) -> list[Path]:
-    found = []
-    for name in _CUSTOM:
-        candidates = (folder / name / "__init__.py", *(folder / f"{name}{suffix}" for suffix in _MODULE_SUFFIXES))
-        found += [candidate for candidate in candidates if candidate.is_file()]
-    return found
-
-
-def _is_covered(file: Path, covered: Mapping[str, tuple[str, str, str]]) -> bool:
-    if str(file) not in covered:
-        return False
-    _, algorithm, value = covered[str(file)]
-    with contextlib.suppress(InputError):
-        return hashlib.new(algorithm, read_bounded(file, MAX_PATH_FILE_BYTES)).hexdigest() == value
-    return False
+def _custom_modules(folder: Path) -> list[tuple[Path, str]]:
+    """The sitecustomize and usercustomize modules in *folder*, each with the name it has in any folder."""
+    names = [name for custom in _CUSTOM for name in (f"{custom}/__init__.py", *(f"{custom}{end}" for end in _MODULE_SUFFIXES))]
+    return [(folder / name, name) for name in names if (folder / name).is_file()]
 
 
 def _library_folder(interpreter: Interpreter) -> Path | None:

@@ -191,11 +191,11 @@ class _Scene:
         locked = self._resolved.lock.environment
         installed = inspect_installed(found, locked.packages, self._project.cache, self._progress)
         startup = read_startup(interpreter, self._environ, installed.covered, self._project.root)
-        known = self._reference.lock.environment.variables if self._reference else {}
+        known = self._reference.lock.environment if self._reference else None
         findings = (
             *check_files(installed.modified),
-            *check_startup(startup),
-            *check_preload(self._environ, known, _read_preload_file()),
+            *check_startup(startup, known.startup if known else {}),
+            *check_preload(self._environ, known.variables if known else {}, _read_preload_file()),
             *(check_packages(self._compared(), self._reference) if self._reference else ()),
         )
         looked_at = f"{installed.compared} files of {len(locked.packages)} distributions, Python {interpreter.version}"

@@ -249,6 +249,8 @@ def _diff_environment(old: Lock | None, new: Lock) -> Iterator[Change]:
     kind, after = ChangeKind.ENVIRONMENT, new.environment
     if old is None:
         yield _change(kind, "python", None, after.python, detail={"packages": len(after.packages)})
+        for name, digest in sorted(after.startup.items()):
+            yield _change(kind, name, None, digest.render(), key="startup")
         return
     before = old.environment
     if before.python != after.python:
@@ -265,6 +267,10 @@ def _diff_environment(old: Lock | None, new: Lock) -> Iterator[Change]:
                 new_package.record and new_package.record.render(),
                 key="RECORD",
             )
+    for name in sorted({*before.startup, *after.startup}):
+        old_file, new_file = before.startup.get(name), after.startup.get(name)
+        if old_file != new_file:
+            yield _change(kind, name, old_file and old_file.render(), new_file and new_file.render(), key="startup")
     for name in sorted({*before.variables, *after.variables}):
         old_value, new_value = before.variables.get(name), after.variables.get(name)
         if old_value != new_value:

@@ -78,11 +78,17 @@ class LockedPackage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LockedEnvironment:
-    """Interpreter and installed distributions. `variables` holds the values of environment variables that the code reads."""
+    """
+    Interpreter and installed distributions. `variables` holds the values of environment variables that the code reads.
+
+    `startup` maps the name of each file in the interpreter's folders that runs code at start-up and that no RECORD covers
+    (`.pth` files that import, sitecustomize, usercustomize) to its digest: approving the lock approves them.
+    """
 
     python: str
     packages: Mapping[str, LockedPackage] = field(default_factory=dict)
     variables: Mapping[str, str | None] = field(default_factory=dict)
+    startup: Mapping[str, Digest] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,3 +34,10 @@ def test_added_and_removed(change, reference, values, words):
 
 def test_variables_are_not_packages(change, reference):
     assert check_packages([change(ChangeKind.ENVIRONMENT, name="environ", key="LR", after="1")], reference) == ()
+
+
+def test_startup_files_are_not_packages(change, reference):
+    """They have a rule of their own."""
+    assert (
+        check_packages([change(ChangeKind.ENVIRONMENT, Action.ADDED, name="zz.pth", key="startup", after="a")], reference) == ()
+    )

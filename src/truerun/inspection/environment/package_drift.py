@@ -24,7 +24,9 @@ RULE = Rule(
 def check_packages(changes: Iterable[Change], reference: Reference) -> tuple[Finding, ...]:
     """One finding for each distribution that was added, removed, replaced by another version or built anew."""
     return tuple(
-        _finding(change, reference) for change in changes if change.kind is ChangeKind.ENVIRONMENT and change.name != "environ"
+        _finding(change, reference)
+        for change in changes
+        if change.kind is ChangeKind.ENVIRONMENT and change.name != "environ" and change.key != "startup"
     )
 
 
