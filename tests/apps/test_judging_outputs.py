@@ -7,6 +7,7 @@ import pytest
 
 from truerun.adapters.keys import create_key
 from truerun.apps.cli.main import main
+from truerun.apps.project import open_project
 
 DECLARATION = """
 [project]
@@ -105,18 +106,29 @@ def test_check_outputs_looks_at_the_predictions_that_lie_there(project, capsys):
     assert "recall of label 2" in capsys.readouterr().out
 
 
-def test_p7_leaving_critical_out_of_the_declaration_changes_nothing_until_it_is_approved(project, tmp_path):
-    """Attack P7: the declaration says that the project is not critical any more, and the run is started without asking."""
+@pytest.mark.parametrize("spoil", [None, "gone", "altered"])
+def test_p7_leaving_critical_out_of_the_declaration_changes_nothing_until_it_is_approved(project, tmp_path, spoil):
+    """
+    Attack P7: the declaration says that the project is not critical any more, and the run is started without asking.
+
+    It does not help to remove or alter the stored lock that says it was.
+    """
     create_key(tmp_path / "mira", "mira")
     assert run("people", "add", "mira", "--role", "maintainer", "--key-file", tmp_path / "mira.pub") == 0
     toml = project / "truerun.toml"
     toml.write_text(toml.read_text().replace("critical = false", "critical = true"))
     assert run("lock") == 0
     assert run("approve", "--key", tmp_path / "mira") == 0
+    approved = open_project().approved_lock().digest
     toml.write_text(toml.read_text().replace("critical = true", "critical = false"))
     assert run("lock") == 0
-    (project / "predictions.parquet").unlink(missing_ok=True)
-    assert run("run", "--run-id", "loose", "--", sys.executable, "train.py") == 4
+    stored = open_project().objects.path(approved)
+    kept = stored.read_bytes()
+    if spoil:
+        stored.chmod(0o600)
+        stored.unlink() if spoil == "gone" else stored.write_bytes(kept.replace(b"true", b"null", 1))
+    assert run("run", "--run-id", "loose", "--", sys.executable, "train.py") in ((4,) if spoil is None else (3, 4, 5))
     assert not (project / "predictions.parquet").exists()
-    assert run("approve", "--key", tmp_path / "mira") == 0
-    assert run("run", "--run-id", "loosened", "--", sys.executable, "train.py") == 0
+    if spoil is None:
+        assert run("approve", "--key", tmp_path / "mira") == 0
+        assert run("run", "--run-id", "loosened", "--", sys.executable, "train.py") == 0

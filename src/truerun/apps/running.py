@@ -152,15 +152,10 @@ class _Running:
         self._notice(self._attempt("its inputs could not be inspected", self._inspect) or ())
 
     def _decide(self) -> Decision:
-        from truerun.apps.locking import compare
-        from truerun.oversight.admission import approved_lock, decide_admission
+        from truerun.apps.locking import decide
 
-        assert self.lock is not None
-        assert self.history is not None
-        people = self.project.people()
-        digest = approved_lock(self.history, people)
-        changes = compare(self.project, self.project.lock(digest), self.resolved).changes if digest is not None else None
-        return decide_admission(self.lock, self.history, people, lock_of=self.project.lock, changes=changes)
+        assert self.resolved is not None
+        return decide(self.project, self.resolved)
 
     def _inspect(self) -> tuple[Finding, ...]:
         from truerun.apps.inspecting import inspect_for_run

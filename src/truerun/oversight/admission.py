@@ -13,7 +13,7 @@ from truerun.core.actor import Role
 from truerun.core.change import Change
 from truerun.core.decision import Decision, Need, Outcome
 from truerun.core.digest import Digest
-from truerun.core.errors import FormatError, InputError
+from truerun.core.errors import TruerunError
 from truerun.core.lock import Lock
 from truerun.ledger.history import History
 from truerun.oversight.approvals import Docket, Proposal, Vote, read_docket, speaks_for
@@ -157,7 +157,7 @@ def _was_critical(approved: Review | None, lock_of: Callable[[Digest], Lock] | N
         return False
     try:
         return lock_of(approved.proposal.fact.lock).critical
-    except (InputError, FormatError):
+    except TruerunError:  # gone, altered or of another release: what cannot be read was critical
         return True
 
 
