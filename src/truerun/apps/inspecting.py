@@ -29,6 +29,7 @@ from truerun.inspection.config.command_drift import check_command
 from truerun.inspection.config.config_drift import check_config
 from truerun.inspection.config.declaration_drift import check_declaration
 from truerun.inspection.config.environment_variable import VariableRead, check_variables
+from truerun.inspection.data.data_drift import check_data
 from truerun.inspection.environment.library_preload import PRELOAD_FILE, check_preload
 from truerun.inspection.environment.package_drift import check_packages
 from truerun.inspection.environment.package_modified import check_files
@@ -220,8 +221,9 @@ class _Scene:
             return KindReport(kind="data", looked_at=looked_at)
         from truerun.apps.inspecting_data import inspect_data
 
-        findings = inspect_data(self._project, self._resolved, self._reference, self._compared(), self._progress)
-        return KindReport(kind="data", findings=findings, looked_at=looked_at)
+        changes = self._compared()
+        findings = inspect_data(self._project, self._resolved, self._reference, changes, self._progress)
+        return KindReport(kind="data", findings=(*check_data(changes, self._reference), *findings), looked_at=looked_at)
 
     def _traced(self, finding: Finding) -> Finding:
         """*finding* with the proposal that brought the change it is about: its signer and its entry."""
