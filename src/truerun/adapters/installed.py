@@ -20,13 +20,16 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from truerun.adapters.files import read_bounded
+from truerun.adapters.originals import MAX_FILE_BYTES, Hashed, keep_originals, read_original
 from truerun.adapters.packages import MAX_RECORD_BYTES, Distribution
 from truerun.adapters.statcache import SETTLED_NS, StatCache, identity
 from truerun.core.digest import Digest
 from truerun.core.errors import InputError
+from truerun.inspection.code.code_drift import first_difference
 from truerun.inspection.environment.package_modified import ModifiedFile
 
 _CHUNK = 1 << 20
@@ -39,14 +42,6 @@ _UNKNOWN = Digest("sha256", "0" * 64)
 
 # A start-up file that a RECORD lists -> its distribution, algorithm and hash (hexadecimal).
 Covered: TypeAlias = Mapping[str, tuple[str, str, str]]
-
-
-class Hashed(NamedTuple):
-    """One file that RECORD lists with a hash: absolute path, algorithm, and the hash as RECORD writes it."""
-
-    path: str
-    algorithm: str
-    encoded: str
 
 
 class _Compared(NamedTuple):
@@ -96,10 +91,12 @@ def inspect_installed(
             key, state = f"installed-1:{distribution.metadata}:{record}", _state(files)
             if cache is not None and state is not None and cache.recall(key) == state and _still_agree(files):
                 continue
-            found = _differing(distribution, files, cache, pool)
-            modified += found
-            if cache is not None and state is not None and not found:
-                cache.remember(key, state)
+            found = _differing(files, cache, pool)
+            modified += [_modified(distribution, item, record) for item in found]
+            if cache is not None and not found:
+                keep_originals(record, files)
+                if state is not None:
+                    cache.remember(key, state)
     if cache is not None:
         cache.flush()
     return Installed(modified=tuple(modified), compared=compared, covered=covered)
@@ -165,19 +162,17 @@ def _still_agree(files: Sequence[Hashed]) -> bool:
     return all(item.observed == _decoded(item.file.encoded) for item in map(_compare, chance.sample(files, count)))
 
 
-def _differing(
-    distribution: Distribution, files: Sequence[Hashed], cache: StatCache | None, pool: ThreadPoolExecutor
-) -> list[ModifiedFile]:
+def _differing(files: Sequence[Hashed], cache: StatCache | None, pool: ThreadPoolExecutor) -> list[_Compared]:
     unknown = [file for file in files if not _known(file, cache)]
     batches = [unknown[start : start + _BATCH] for start in range(0, len(unknown), _BATCH)]
-    modified = []
+    differing = []
     for batch in pool.map(_compare_all, batches):
         for item in batch:
             if item.observed is None or item.observed != _decoded(item.file.encoded):
-                modified.append(_modified(distribution, item))
+                differing.append(item)
             elif item.stat is not None and cache is not None:
                 cache.put(item.file.path, item.stat, item.file.algorithm, item.file.encoded)
-    return modified
+    return differing
 
 
 def _known(file: Hashed, cache: StatCache | None) -> bool:
@@ -218,7 +213,7 @@ def _decoded(encoded: str) -> bytes | None:
         return None
 
 
-def _modified(distribution: Distribution, item: _Compared) -> ModifiedFile:
+def _modified(distribution: Distribution, item: _Compared, record: str) -> ModifiedFile:
     file, stat = item.file, item.stat
     expected = _decoded(file.encoded)
     readable = expected is not None and len(expected) == hashlib.new(file.algorithm).digest_size
@@ -228,10 +223,23 @@ def _modified(distribution: Distribution, item: _Compared) -> ModifiedFile:
         path=os.path.relpath(file.path, distribution.location),
         expected=Digest(file.algorithm, expected.hex()) if readable and expected else _UNKNOWN,
         observed=Digest(file.algorithm, item.observed.hex()) if item.observed else None,
+        line=_line(item, record),
         problem=item.problem,
         written=dt.datetime.fromtimestamp(stat.st_mtime, dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if stat else None,
         owner=_owner(stat),
     )
+
+
+def _line(item: _Compared, record: str) -> int | None:
+    """The first line that differs from the kept original, where there is one."""
+    original = read_original(record, item.file) if item.observed is not None and item.file.path.endswith(".py") else None
+    if original is None:
+        return None
+    try:
+        return first_difference(original, read_bounded(Path(item.file.path), MAX_FILE_BYTES))
+    except InputError:
+        # Too large to compare, or gone since it was read: the file is named without a line.
+        return None
 
 
 def _unreadable(distribution: Distribution, error: Exception) -> ModifiedFile:
