@@ -69,6 +69,13 @@ def test_launchers_and_shell_scripts_lead_to_their_interpreter(venv, tmp_path):
         assert interpreter_of(command, tmp_path, venv).version == "3.12.4"
 
 
+def test_runners_and_shell_text_lead_to_their_interpreter(venv, tmp_path):
+    assert interpreter_of("bash -lc 'cd x && python train.py'", tmp_path, venv).version == "3.12.4"
+    (tmp_path / ".venv").symlink_to(venv)
+    for command in ("uv run train.py", "poetry run python train.py"):
+        assert find_interpreter(command, tmp_path, {"PATH": ""}).path == tmp_path / ".venv/bin/python"
+
+
 def test_a_command_without_python_means_our_own(tmp_path):
     found = find_interpreter("make train", tmp_path, {"PATH": ""})
     assert found.path == Path(sys.executable)

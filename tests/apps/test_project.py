@@ -2,9 +2,12 @@
 
 import pytest
 
+from truerun.adapters.keys import create_run_key
 from truerun.apps.project import Project, find_declaration, open_project
 from truerun.core.actor import Role
 from truerun.core.errors import DeclarationError, FormatError, InputError, ProjectNotFoundError, UsageError
+from truerun.core.fact import RunFinished, RunStarted
+from truerun.core.run import Mode, Overhead, Verdict
 
 
 def test_it_is_found_from_below(bare, monkeypatch):
@@ -103,3 +106,35 @@ def test_entries_are_read_once(small):
     small.lock()
     assert project.entries()[: len(before)] == before
     assert len(project.entries()) == len(before) + 1
+
+
+def test_a_run_names_its_lock_and_a_run_that_passed_approves_where_nobody_must(small):
+    first = small.lock().lock
+    key, project = create_run_key(), small.project
+    started = RunStarted(
+        run="2026-11-23-abc",
+        lock=first.digest,
+        mode=Mode.OBSERVE,
+        command=("python", "train.py"),
+        run_key=key.public_key,
+        decision=None,
+        findings=(),
+        at="2026-11-23T09:30:00Z",
+    )
+    finished = RunFinished(
+        run="2026-11-23-abc",
+        verdict=Verdict.PASS,
+        command_exit=0,
+        steps=1,
+        seconds=1.0,
+        metrics={},
+        overhead=Overhead(),
+        at="2026-11-23T09:31:00Z",
+    )
+    project.ledger.append(started, project.signer(small.key))
+    assert project.named_lock("2026-11-23-abc") == project.named_lock("2026-11") == first
+    assert project.approved_lock() is None
+    project.ledger.append(finished, key)
+    assert project.approved_lock() == first
+    small.write("truerun.toml", (small.root / "truerun.toml").read_text().replace("[data", "critical = true\n[data", 1))
+    assert small.project.approved_lock() is None

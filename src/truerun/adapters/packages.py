@@ -38,6 +38,10 @@ _INSTALLER_FILES = frozenset(
 )
 _PYTHON = re.compile(r"python(\d+(\.\d+)?)?")
 _LAUNCHERS = frozenset({"torchrun", "accelerate", "deepspeed", "horovodrun", "composer"})
+# These start the Python of the project's own environment, whatever the PATH says.
+_RUNNERS = frozenset({"uv", "poetry", "pdm"})
+_SHELLS = frozenset({"sh", "bash", "dash", "zsh"})
+_SHELL_TEXT = re.compile(r"-[a-z]*c")
 _DIST_INFO = re.compile(r"(?P<name>.+?)-(?P<version>[^-]+)(-py[\d.]+)?\.(dist-info|egg-info)")
 _SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSW|CREDENTIAL", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
@@ -93,10 +97,14 @@ def find_interpreter(command: str, root: Path, environ: Mapping[str, str]) -> In
 
 
 def _from_words(words: Sequence[str], root: Path, environ: Mapping[str, str], depth: int = 0) -> Path | None:
-    for word in words:
+    for position, word in enumerate(words):
         name = os.path.basename(word)
         if _PYTHON.fullmatch(name):
             return _which(word, root, environ)
+        if name in _RUNNERS and (root / ".venv" / "bin" / "python").is_file():
+            return root / ".venv" / "bin" / "python"
+        if _SHELL_TEXT.fullmatch(word) and os.path.basename(words[position - 1]) in _SHELLS and depth < 3:
+            return _from_words(_split(" ".join(words[position + 1 : position + 2])), root, environ, depth + 1)
         script = _which(word, root, environ) if name in _LAUNCHERS or word.endswith(".sh") else None
         if script is None and word.endswith(".sh") and (root / word).is_file():
             script = root / word
@@ -112,15 +120,16 @@ def _from_script(script: Path, root: Path, environ: Mapping[str, str], depth: in
     for word in first:
         if _PYTHON.fullmatch(os.path.basename(word)):
             return _which(word, root, environ)
-    for line in reversed(lines):
-        try:
-            found = _from_words(shlex.split(line, comments=True), root, environ, depth + 1)
-        except ValueError:
-            # A line that only a shell can read (an open quote): it names no interpreter to us.
-            continue
-        if found is not None:
-            return found
-    return None
+    found = (_from_words(_split(line), root, environ, depth + 1) for line in reversed(lines))
+    return next((path for path in found if path is not None), None)
+
+
+def _split(line: str) -> list[str]:
+    """The words of a shell's line; none of a line that only a shell can read (an open quote), which names nothing to us."""
+    try:
+        return shlex.split(line, comments=True)
+    except ValueError:
+        return []
 
 
 def _which(word: str, root: Path, environ: Mapping[str, str]) -> Path | None:
