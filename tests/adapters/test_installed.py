@@ -85,7 +85,7 @@ def test_a_kept_original_that_was_edited_too_is_not_used(kit, cache):
 def test_a_second_look_reads_nothing(kit, cache, monkeypatch):
     """What has not changed is answered from the cache, but for a random share."""
     monkeypatch.setattr(installed, "SETTLED_NS", -1)
-    monkeypatch.setattr(installed, "_still_agree", lambda files: True)
+    monkeypatch.setattr(installed, "_still_agree", lambda _files: True)
     inspect_installed([kit], {"kit"}, cache)
     monkeypatch.setattr(installed, "_compare", lambda file: pytest.fail(f"{file.path} was read again"))
     assert inspect_installed([kit], {"kit"}, cache).modified == ()
