@@ -138,6 +138,7 @@ def test_any_bytes_are_keys_or_a_format_error(data, path):
         (b"a: &a [*a]\n", "a.yaml", "nested too deeply"),
         (b"[" * 5000 + b"]" * 5000, "a.json", "a.json"),
         (b"a: " + b"[" * 500 + b"]" * 500, "a.yaml", "nested too deeply"),
+        (b"x" * 1001 + b": 1", "a.yaml", "a.yaml:1: a key that is too long"),
         (b"x=1", "a.ini", "not a configuration format"),
         (b"a: 0o9_\nb: 2024-13-45\n", "a.yaml", "a.yaml:2: not a timestamp"),
     ],

@@ -150,3 +150,11 @@ def test_empty_columns_and_empty_tables_have_digests():
     nothing = pl.DataFrame({"t": [None, None], "n": [None, None]}, schema={"t": pl.String, "n": pl.Null})
     assert len(set(row_digests(nothing))) == 1
     assert row_digests(nothing.clear()) == []
+
+
+@pytest.mark.parametrize("names", [[str(number) for number in range(10_001)], ["ana", "x" * 201]], ids=["too many", "too long"])
+def test_a_column_that_names_nobody_is_no_contributor_column(tmp_path, names):
+    """P11: a hostile row must not fill the ledger with its name."""
+    pl.DataFrame({"by": names}).write_csv(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="does not say who added a row"):
+        summarize([tmp_path / "a.csv"], name="train", contributor="by")

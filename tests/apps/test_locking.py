@@ -284,3 +284,12 @@ def test_a_proposal_by_a_stranger_is_no_baseline(small):
     fact = LockProposed(lock=state.lock.digest, changes=(), at="2026-11-20T09:30:00Z")
     project.ledger.append(fact, create_run_key())
     assert [change.key for change in small.lock().changes] == ["optimizer.lr"]
+
+
+def test_a_value_of_megabytes_is_recorded_by_its_digest(small):
+    """P11: the lock holds the value, the entry only its digest, and the ledger stays within its limits."""
+    small.lock()
+    small.write("config.yaml", "optimizer:\n  lr: 0.003\nseed: 1\nnote: " + "x" * 3_000_000 + "\n")
+    recorded = small.lock()
+    assert len(recorded.lock.config_value("note")) == 3_000_000
+    assert set(recorded.entry.fact.changes[0].after) == {"digest"}

@@ -26,6 +26,7 @@ from truerun.core.lock import LockedKey
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 MAX_LEAVES = 50_000
 MAX_DEPTH = 40
+MAX_KEY_LENGTH = 1000
 SUFFIXES = {".yaml": "yaml", ".yml": "yaml", ".toml": "toml", ".json": "json"}
 _BARE = re.compile(r"""[^.\[\]"'\s]+""")
 Leaf = tuple[str, Any, int | None]
@@ -46,6 +47,10 @@ def parse_config(data: bytes, path: str) -> dict[str, LockedKey]:
     for key, value, line in parse(text, path):
         if key in keys:
             raise FormatError(f"{path}:{line}: {key} is set twice", got=f"also on line {keys[key].line}", next_step="keep one")
+        if len(key) > MAX_KEY_LENGTH:
+            raise FormatError(
+                f"{path}:{line}: a key that is too long", got=f"{len(key)} characters", expected=f"at most {MAX_KEY_LENGTH}"
+            )
         if len(keys) >= MAX_LEAVES:
             raise FormatError(
                 f"{path}: too many values", expected=f"at most {MAX_LEAVES}", next_step="declare it as data instead"

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_TABLE_BYTES = 16 * 1024**3
 MAX_CELLS = 4_000_000_000
+MAX_CONTRIBUTORS = 10_000
+MAX_CONTRIBUTOR_LENGTH = 200
 _CHUNK_ROWS = 65_536
 _CELL = 17
 
@@ -98,7 +100,7 @@ def summarize(
                 got=", ".join(frame.columns)[:200],
                 next_step=f"correct {role} in truerun.toml",
             )
-    by = tuple(_texts(frame[contributor])) if contributor else ()
+    by = tuple(_contributors(frame[contributor], name)) if contributor else ()
     rows = RowList(digests=tuple(row_digests(frame)), contributors=by)
     return Summary(
         rows=frame.height,
@@ -205,8 +207,20 @@ def _bytes_of(values: NDArray[Any]) -> NDArray[np.uint8]:
     return np.frombuffer(values.tobytes(), dtype=np.uint8).reshape(len(values), 8)
 
 
-def _texts(column: pl.Series) -> list[str]:
-    return ["" if value is None else str(value) for value in column.to_list()]
+def _contributors(column: pl.Series, name: str) -> list[str]:
+    """Each row's contributor as text; raises InputError for a column that cannot be one: too many names, or too long ones."""
+    names = ["" if value is None else str(value) for value in column.to_list()]
+    distinct = set(names)
+    longest = max(distinct, key=len, default="")
+    if len(distinct) > MAX_CONTRIBUTORS or len(longest) > MAX_CONTRIBUTOR_LENGTH:
+        got = f"{len(distinct)} different values, the longest with {len(longest)} characters (row {names.index(longest)})"
+        raise InputError(
+            f"[data.{name}]: the column {column.name!r} does not say who added a row",
+            got=got,
+            expected=f"at most {MAX_CONTRIBUTORS} names of at most {MAX_CONTRIBUTOR_LENGTH} characters",
+            next_step="correct contributor in truerun.toml, or the rows",
+        )
+    return names
 
 
 def _load_file(path: Path) -> pl.DataFrame:

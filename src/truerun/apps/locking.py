@@ -5,8 +5,10 @@ Order of `record_lock`: objects, ledger, `truerun.lock`; cut short anywhere, run
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from truerun.adapters import git
 from truerun.apps.comparing import Comparison, compare_locks, observed_in_tree, signed_by
@@ -16,7 +18,7 @@ from truerun.core.canonical import render_canonical
 from truerun.core.change import Action, Change, ChangeKind
 from truerun.core.codec import to_json
 from truerun.core.decision import Decision
-from truerun.core.digest import Digest, digest_value
+from truerun.core.digest import Digest, digest_bytes, digest_value
 from truerun.core.errors import PolicyError, TruerunError
 from truerun.core.fact import LockProposed
 from truerun.core.lock import Lock
@@ -37,6 +39,7 @@ __all__ = [
 ]
 
 MAX_RECORDED = 2000
+MAX_RECORDED_VALUE = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +66,13 @@ def compare(project: Project, old: Lock | None, resolved: Resolved) -> Compariso
 
 def summed_up(changes: tuple[Change, ...]) -> tuple[Change, ...]:
     """
-    *changes* as an entry can hold them: of more than 2,000 of one kind, the rest of that kind is one change.
+    *changes* as an entry can hold them: of more than 2,000 of one kind the rest is one change, of a long value its digest.
 
     Nothing is lost by it: both locks are stored, and whoever judges or traces compares them anew.
     """
     kept: list[Change] = []
     for kind in ChangeKind:
-        group = [change for change in changes if change.kind is kind]
+        group = [_shortened(change) for change in changes if change.kind is kind]
         kept += group[:MAX_RECORDED]
         if len(group) > MAX_RECORDED:
             rest = group[MAX_RECORDED:]
@@ -79,6 +82,15 @@ def summed_up(changes: tuple[Change, ...]) -> tuple[Change, ...]:
                 Change(kind=kind, action=Action.MODIFIED, name=f"{len(rest)} more", after=ids, actor=rest[0].actor, detail=detail)
             )
     return tuple(kept)
+
+
+def _shortened(change: Change) -> Change:
+    return dataclasses.replace(change, before=_short(change.before), after=_short(change.after))
+
+
+def _short(value: Any) -> Any:
+    data = render_canonical(to_json(value))
+    return value if len(data) <= MAX_RECORDED_VALUE else {"digest": digest_bytes(data).render()}
 
 
 def record_lock(project: Project, resolved: Resolved, signer: Signer, note: str = "") -> Recorded:
