@@ -82,10 +82,16 @@ def test_learning_rate_changed_by_code() -> None:
     assert later(ADAMW, changed, declared(lr=0.003, lr_changed_by="code")) == ()
 
 
-@pytest.mark.parametrize("note", ["scheduler", "load_state_dict"])
+@pytest.mark.parametrize("note", ["scheduler.lr", "load_state_dict"])
 def test_learning_rate_changed_legally(note: str) -> None:
     """The accept twin: a torch scheduler, or a checkpoint that was loaded."""
     assert later(ADAMW, {**ADAMW, "lr": 0.001}, declared(lr=0.003), note) == ()
+
+
+def test_a_scheduler_is_no_cover() -> None:
+    """Betas changed while a scheduler moves lr, and lr changed by hand right before a scheduler scales it."""
+    assert later(ADAMW, {**ADAMW, "lr": 0.001, "betas": (0.5, 0.9)}, declared(lr=0.003), "scheduler.lr")[0].subject.key == "betas"
+    assert later(ADAMW, {**ADAMW, "lr": 0.01}, declared(lr=0.003), "code.lr", "scheduler.lr")[0].subject.key == "lr"
 
 
 def test_live_optimizer(tmp_path: Path) -> None:

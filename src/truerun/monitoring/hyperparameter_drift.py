@@ -42,7 +42,12 @@ class HyperparameterWatch:
         self._last: Groups = ()
 
     def check(self, groups: Groups, step: int, notes: frozenset[str]) -> tuple[Finding, ...]:
-        """Findings for the *groups* as they were when *step* began; *notes* say what legally changed them since the last."""
+        """
+        Findings for the *groups* as they were when *step* began.
+
+        *notes* say what happened since the step before: `load_state_dict`, `scheduler.lr` (a torch scheduler changed lr),
+        `code.lr` (something else did).
+        """
         before, self._last = self._last, groups
         if not before:
             self.first = groups
@@ -93,7 +98,7 @@ class HyperparameterWatch:
         for key in (*NUMBERS, *FLAGS):
             if key not in old or key not in new or same(old[key], new[key], exact=True):
                 continue
-            if key in SCHEDULED and "scheduler" in notes:
+            if key in SCHEDULED and f"scheduler.{key}" in notes and f"code.{key}" not in notes:
                 self.changed_by = "scheduler" if self.changed_by == "nothing" else self.changed_by
                 continue
             findings += self._changed(key, old[key], new[key], number, step)

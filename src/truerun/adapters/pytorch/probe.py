@@ -111,18 +111,24 @@ class Probe:
         if what not in self.notes:
             self.notes.append(what)
 
+    def scheduled(self, scheduler: Any, by: str) -> None:
+        """A torch scheduler is about to set hyperparameters (what differs until then was the *code*), or has done so."""
+        watched = self.watched.get(getattr(scheduler, "optimizer", None))
+        if watched is not None:
+            watched.notice_groups(scheduler.optimizer, by)
+
     # One step.
 
     def _before(self, optimizer: Any, *, closure: bool) -> None:
         watched = self._watch(optimizer)
         self.steps += 1
         watched.steps += 1
-        watched.read_hyperparameters(optimizer)
+        watched.notice_groups(optimizer, "code")
         held, header, buffers = watched.compare_held(optimizer)
         self.held = held
         if header is not None:
             self._flush()
-            self.channel.send({"kind": "discontinuity", **self._stamp(watched), "notes": list(self.notes), **header}, buffers)
+            self.channel.send({"kind": "discontinuity", **self._stamp(watched), "notes": self.notes, **header}, buffers)
         if closure:
             self.note("closure")
             if watched.obstacle is None:
@@ -145,8 +151,8 @@ class Probe:
         groups = [dict(group) for group in watched.groups] if rest != watched.sent else None
         watched.sent = rest
         row = [self.steps, watched.number, watched.steps, self.backwards, loss, checked is not None, self.held]
-        self.rows.append([*row, fingerprint, rates, groups, self.notes])
-        self.backwards, self.notes = 0, []
+        self.rows.append([*row, fingerprint, rates, groups, [*self.notes, *watched.notes]])
+        self.backwards, self.notes, watched.notes = 0, [], []
         if checked is not None:
             self._flush()
             self._hand_over(watched, *checked, begun=begun)
@@ -257,7 +263,7 @@ def _living_optimizers() -> int:
     return sum(issubclass(type(thing), torch.optim.Optimizer) for thing in gc.get_objects())
 
 
-def _calling(original: Callable[..., Any], probe: Probe, seen: Callable[..., None], *, first: bool) -> Callable[..., Any]:
+def _calling(original: Callable[..., Any], probe: Probe, seen: Callable[..., None], *, first: bool = False) -> Callable[..., Any]:
     """*original* with a call of *seen* (same arguments) before or after; errors of *seen* are the probe's own."""
 
     @functools.wraps(original)
@@ -294,6 +300,8 @@ def _install(probe: Probe) -> None:
     schedulers = torch.optim.lr_scheduler
     for kind in list(vars(schedulers).values()):
         if isinstance(kind, type) and issubclass(kind, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
+            _wrap(kind, "step", lambda step: _calling(step, probe, lambda it, *_, **__: probe.scheduled(it, "code"), first=True))
+            _wrap(kind, "step", lambda step: _calling(step, probe, lambda it, *_, **__: probe.scheduled(it, "scheduler")))
             _noting(probe, kind, "step", "scheduler")
     _noting(probe, torch.optim.Optimizer, "load_state_dict", "load_state_dict")
     _noting(probe, torch.nn.Module, "load_state_dict", "load_state_dict")
@@ -301,9 +309,13 @@ def _install(probe: Probe) -> None:
 
 
 def _noting(probe: Probe, kind: type, method: str, what: str) -> None:
+    _wrap(kind, method, lambda original: _calling(original, probe, lambda *_, **__: probe.note(what)))
+
+
+def _wrap(kind: type, method: str, wrapper: Callable[[Any], Any]) -> None:
     original = vars(kind).get(method)
     if callable(original):
-        setattr(kind, method, _calling(original, probe, lambda *_, **__: probe.note(what), first=False))
+        setattr(kind, method, wrapper(original))
 
 
 _probe: Probe | None = None

@@ -32,6 +32,7 @@ class Watched:
         self.from_agent = False
         self.groups: tuple[Any, ...] = ()
         self.sent: tuple[Any, ...] = ()
+        self.notes: list[str] = []
         self.capture: tuple[Any, ...] | None = None
         self.held: tuple[list[int], list[Any], Buffers] | None = None
         self.adopt(optimizer, coordinates)
@@ -71,9 +72,15 @@ class Watched:
             "seed": torch.initial_seed(),
         }
 
-    def read_hyperparameters(self, optimizer: Any) -> None:
-        """Note the hyperparameters of all groups as they are now."""
-        self.groups = tuple(reading.hyperparameters(group) for group in optimizer.param_groups)
+    def notice_groups(self, optimizer: Any, by: str) -> None:
+        """Read the hyperparameters of all groups; `notes` gets `<by>.<name>` for each that differs from the last reading."""
+        now = tuple(reading.hyperparameters(group) for group in optimizer.param_groups)
+        if now != self.groups and len(now) == len(self.groups):
+            for old, new in zip(self.groups, now, strict=True):
+                before = dict(old)
+                self.notes += [f"{by}.{name}" for name, value in new if before.get(name) != value]
+            self.notes = list(dict.fromkeys(self.notes))
+        self.groups = now
 
     def _indices(self, nonce: bytes, tensors: list[int], counts: list[int]) -> list[Any]:
         drawn = draw_coordinates(nonce, [self.sizes[i] for i in tensors], counts)
