@@ -11,9 +11,7 @@ from truerun.adapters.files import hash_file
 from truerun.apps.judging_outputs import kept_outputs
 from truerun.apps.project import Project
 from truerun.core.attribution import Attribution
-from truerun.core.codec import from_json
-from truerun.core.errors import FormatError, InputError, VerificationError
-from truerun.core.finding import Finding
+from truerun.core.errors import InputError, VerificationError
 from truerun.core.incident import Anchor, Curve, Incident, Outcome
 from truerun.core.run import MetricPoint
 from truerun.ledger.history import History, RunHistory
@@ -50,7 +48,7 @@ def gather_incident(project: Project, run: str) -> Incident:
             run=subject,
             reference=reference,
             attribution=attribution,
-            findings=_findings(subject, project),
+            findings=subject.findings,
             curves=tuple(_curves(project, subject, reference, attribution)),
             outcomes=_outcomes(project, subject, reference),
             checkpoints={item.id: tuple(_checkpoints(project, item)) for item in history.runs.values()},
@@ -74,29 +72,6 @@ def _reference(history: History, run: RunHistory, attribution: Attribution | Non
         if item.finished is not None and item.finished.fact.metrics and item.started.index < run.started.index
     ]
     return max(earlier, key=lambda item: item.started.index, default=None)
-
-
-def _findings(run: RunHistory, project: Project) -> tuple[Finding, ...]:
-    """What the ledger holds, and what the run's own result adds after its end (the outputs gate)."""
-    found = [*run.started.fact.findings]
-    for record in run.observed:
-        found += record.fact.findings
-    for item in _read_result(project, run).get("findings", []):
-        found.append(from_json(Finding, item, "finding"))
-    return tuple({finding.fingerprint: finding for finding in found}.values())
-
-
-def _read_result(project: Project, run: RunHistory) -> dict[str, Any]:
-    path = _folder(project, run) / "result.json"
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise FormatError(
-            f"{path} is not JSON", got=str(error)[:80], next_step="the ledger has the same facts; move it away"
-        ) from error
-    return value if isinstance(value, dict) else {}
 
 
 def _folder(project: Project, run: RunHistory) -> Path:

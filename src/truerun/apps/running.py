@@ -89,6 +89,7 @@ class _Running:
             raise UsageError("not a run id", got=self.run[:80], expected="letters, digits, dot, dash, underscore; at most 64")
         self.folder = project.folder / "runs" / self.run
         self.findings: list[Finding] = []
+        self.recorded = 0  # how many of them the entry of the start holds
         self.lock: Lock | None = None
         self.decision: Decision | None = None
         self.history: History | None = None
@@ -184,6 +185,7 @@ class _Running:
             findings=tuple(self.findings[:MAX_RECORDED_FINDINGS]),
             at=self.project.clock(),
         )
+        self.recorded = len(fact.findings)
         self.recorder.record(fact, self.recorder.author)
 
     def _watch(self) -> WatchOutcome:
@@ -272,6 +274,7 @@ class _Running:
             at=self.project.clock(),
             effective=to_json(outcome.effective) if outcome is not None else {},
             outputs=outputs,
+            findings=self._late(outcome),
         )
         self._attempt("its end could not be recorded", lambda: self.recorder.record(fact))
         self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
@@ -290,6 +293,12 @@ class _Running:
             ledger=self.recorder.span(),
         )
         return RunReport(result=result, decision=self.decision, outcome=outcome, folder=self.folder)
+
+    def _late(self, outcome: WatchOutcome | None) -> tuple[Finding, ...]:
+        """What no entry holds yet: noticed after the start, and not by the agent, whose findings are in its batches."""
+        batched = {finding.fingerprint for finding in outcome.findings} if outcome is not None else set()
+        late = [finding for finding in self.findings[self.recorded :] if finding.fingerprint not in batched]
+        return tuple(late[:MAX_RECORDED_FINDINGS])
 
     # Judgement.
 

@@ -110,7 +110,10 @@ class RunObserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFinished:
-    """A run ended. `metrics` are last values; `effective` the hyperparameters it was seen to use at its first steps."""
+    """
+    A run ended. `metrics` are last values; `effective` the hyperparameters it was seen to use at its first steps; `findings`
+    those that neither its start nor a batch holds: of its outputs, and of inputs that changed while it ran.
+    """
 
     KIND: ClassVar[str] = "run-finished"
     run: str
@@ -123,6 +126,7 @@ class RunFinished:
     at: str
     effective: Mapping[str, Any] = field(default_factory=dict)
     outputs: Digest | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

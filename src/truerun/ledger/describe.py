@@ -47,7 +47,7 @@ def _describe(fact: Fact) -> str:
         case RunObserved():
             return f"observed {fact.run}, rank {fact.rank}, steps {fact.first_step} to {fact.last_step}{_found(fact.findings)}"
         case RunFinished():
-            return f"finished {fact.run}: {fact.verdict.value} after {fact.steps} steps in {fact.seconds:.0f} s"
+            return f"finished {fact.run}: {fact.verdict.value} after {fact.steps} steps in {fact.seconds:.0f} s{_found(fact.findings)}"
         case TraceFinished(attribution=attribution):
             suspects = [f"{suspect.change.title()} ({suspect.probability:.2f})" for suspect in attribution.suspects[:_TITLES]]
             return f"traced {attribution.run}: {attribution.verdict.value}" + (f": {', '.join(suspects)}" if suspects else "")

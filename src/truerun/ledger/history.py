@@ -19,6 +19,7 @@ from truerun.core.fact import (
     RunStarted,
     TraceFinished,
 )
+from truerun.core.finding import Finding
 from truerun.ledger.entry import Entry
 
 F_co = TypeVar("F_co", bound=Fact, covariant=True)
@@ -46,6 +47,12 @@ class RunHistory:
     def id(self) -> str:
         """The run's id."""
         return self.started.fact.run
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """Everything found in it, in the order of the entries that hold it."""
+        facts = (self.started.fact, *(item.fact for item in self.observed), *((self.finished.fact,) if self.finished else ()))
+        return tuple(finding for fact in facts for finding in fact.findings)
 
     @property
     def last_index(self) -> int:

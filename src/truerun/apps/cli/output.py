@@ -6,8 +6,9 @@ import functools
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import click
 
@@ -16,6 +17,7 @@ from truerun.core.errors import TruerunError
 from truerun.core.finding import Finding, Location, Severity
 from truerun.core.visible import make_visible
 
+SHOWN_OF_A_RULE = 3
 F = TypeVar("F", bound=Callable[..., Any])
 COLORS = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "magenta"}
 
@@ -40,7 +42,7 @@ def options(function: F) -> F:
         click.option("-q", "--quiet", is_flag=True, help="Only what is wrong."),
         click.option("-v", "--verbose", is_flag=True, help="More detail."),
     )
-    return cast(F, functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function))
+    return functools.reduce(lambda inner, decorate: decorate(inner), reversed(decorators), function)
 
 
 def say(text: str = "", *, err: bool = False, **style: Any) -> None:
@@ -67,6 +69,26 @@ def show_findings(findings: Sequence[Finding], *, err: bool = False) -> None:
     """Print findings, worst first."""
     for finding in sorted(findings, key=lambda item: -item.severity.rank):
         show_finding(finding, err=err)
+
+
+class Some:
+    """Shows the first few findings of each rule and counts the rest, so that ten of one rule do not bury the one of another."""
+
+    def __init__(self, *, everything: bool = False, err: bool = False) -> None:
+        self._everything, self._err = everything, err
+        self._seen: Counter[str] = Counter()
+
+    def show(self, finding: Finding) -> None:
+        """Show *finding*, or count it."""
+        self._seen[finding.rule] += 1
+        if self._everything or self._seen[finding.rule] <= SHOWN_OF_A_RULE:
+            show_finding(finding, err=self._err)
+
+    def show_rest(self) -> None:
+        """Say how many were only counted."""
+        for rule, count in self._seen.items():
+            if count > SHOWN_OF_A_RULE and not self._everything:
+                say(f"… and {count - SHOWN_OF_A_RULE} more of {rule}; -v shows all", err=self._err)
 
 
 def show_finding(finding: Finding, *, err: bool = False) -> None:

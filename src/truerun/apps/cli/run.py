@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from truerun.core.finding import Finding
 
 LEVELS = ("note", "warning", "error", "critical")
-SHOWN_OF_A_RULE = 3  # all of them are recorded; -v shows all
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
@@ -44,7 +42,7 @@ def command(
     **how: Any,
 ) -> int:
     """Check what the command will use, run it, watch every training step, record it all."""
-    from truerun.apps.cli.output import say, say_json, show_finding
+    from truerun.apps.cli.output import Some, say_json
     from truerun.apps.project import open_project
     from truerun.apps.running import RunRequest, run
     from truerun.core.run import Mode
@@ -52,13 +50,11 @@ def command(
     project = open_project(config_path)
     least = 1 if quiet else 0
 
-    told: Counter[str] = Counter()
+    some = Some(everything=verbose, err=True)
 
     def tell(finding: Finding) -> None:
         if finding.severity.rank >= least:
-            told[finding.rule] += 1
-            if told[finding.rule] <= SHOWN_OF_A_RULE or verbose:
-                show_finding(finding, err=True)
+            some.show(finding)
 
     report = run(
         project,
@@ -72,9 +68,7 @@ def command(
             on_finding=tell,
         ),
     )
-    for rule, count in told.items():
-        if count > SHOWN_OF_A_RULE and not verbose:
-            say(f"  … and {count - SHOWN_OF_A_RULE} more of {rule}", err=True)
+    some.show_rest()
     if output:
         _write(Path(output), report)
     if output_format == "json":

@@ -28,12 +28,12 @@ def command(run: str, output_format: str, config_path: str | None, *, quiet: boo
 
     project = open_project(config_path)
     history = project.history().run(run)
-    found = [*history.started.fact.findings, *(finding for item in history.observed for finding in item.fact.findings)]
+    found = list(history.findings)
     looks = _looks(project.folder / "runs" / history.id)
     if output_format == "json":
         say_json(_as_json(history, found, looks))
         return 0
-    _show(history, found, looks, project.people(), quiet=quiet)
+    _show(history, found, looks, project.people(), quiet=quiet, verbose=verbose)
     return 0
 
 
@@ -67,8 +67,10 @@ def _as_json(history: RunHistory, found: list[Finding], looks: dict[str, Any]) -
     }
 
 
-def _show(history: RunHistory, found: list[Finding], looks: dict[str, Any], people: People, *, quiet: bool) -> None:
-    from truerun.apps.cli.output import escape, say, show_finding
+def _show(
+    history: RunHistory, found: list[Finding], looks: dict[str, Any], people: People, *, quiet: bool, verbose: bool
+) -> None:
+    from truerun.apps.cli.output import Some, escape, say
 
     started, finished = history.started.fact, history.finished.fact if history.finished is not None else None
     verdict = finished.verdict.value if finished is not None else "unfinished"
@@ -92,9 +94,11 @@ def _show(history: RunHistory, found: list[Finding], looks: dict[str, Any], peop
         )
     say(f"  ledger    entries {history.started.index} to {history.last_index}")
     say(f"  findings  {len(found) or 'none'}")
+    some = Some(everything=verbose)
     for finding in sorted(found, key=lambda item: item.location.step or 0):
         if not quiet or finding.severity.rank:
-            show_finding(finding)
+            some.show(finding)
+    some.show_rest()
 
 
 def _show_end(finished: Any, looks: dict[str, Any]) -> None:
