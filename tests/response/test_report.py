@@ -43,6 +43,15 @@ def test_a_page_tells_the_whole_story(incident):
     assert "truerun ledger verify" in page
 
 
+def test_the_worst_finding_of_each_rule_is_told_with_their_number(story, error):
+    """Ten findings of one rule are one line."""
+    for key in "abcdefghij":
+        story.find("config-drift", error, key)
+    page = render_html(build_incident(story.evidence()))
+    assert page.count("config-drift saw something") == 1
+    assert '<td class="right">10</td>' in page
+
+
 def test_a_page_loads_and_runs_nothing(incident):
     """No script, no style attribute, no address: the policy could not be broken if it wanted to."""
     page = render_html(incident)

@@ -11,6 +11,7 @@ import hashlib
 import importlib.resources
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import jinja2
@@ -19,6 +20,7 @@ from markupsafe import Markup
 from truerun import __version__
 from truerun.core.attribution import AttributionVerdict
 from truerun.core.codec import to_json
+from truerun.core.finding import Finding
 from truerun.core.incident import Incident
 from truerun.core.visible import make_visible
 from truerun.response.curves import describe_curve, render_curve
@@ -63,8 +65,17 @@ def _common(incident: Incident) -> dict[str, Any]:
         "incident": incident,
         "convicted": [suspect for suspect in suspects if attributed and suspect.probability >= CONVICTED],
         "others": [suspect for suspect in suspects if not attributed or suspect.probability < CONVICTED],
+        "noticed": _by_rule(incident.findings),
         "version": __version__,
     }
+
+
+def _by_rule(findings: tuple[Finding, ...]) -> list[tuple[Finding, int]]:
+    """The worst finding of each rule and how many there are of it, worst first."""
+    worst_first = sorted(findings, key=lambda finding: -finding.severity.rank)
+    counts = Counter(finding.rule for finding in findings)
+    firsts = {finding.rule: finding for finding in reversed(worst_first)}
+    return sorted(((finding, counts[rule]) for rule, finding in firsts.items()), key=lambda pair: -pair[0].severity.rank)
 
 
 @functools.cache
