@@ -60,7 +60,10 @@ class Project:
         from truerun.adapters.ledger_files import LEDGER_FILE, LOG_KEY_FILE, open_ledger
 
         if not (self.folder / LEDGER_FILE).is_file():
-            raise UsageError(f"there is no ledger in {self.folder}", next_step="truerun init creates it")
+            raise UsageError(
+                f"there is no ledger in {self.folder}",
+                next_step="truerun init begins one; where the team keeps one already, copy its .truerun here",
+            )
         writable = (self.folder / LOG_KEY_FILE).exists() and os.access(self.folder, os.W_OK)
         return open_ledger(self.folder, read_only=not writable)
 

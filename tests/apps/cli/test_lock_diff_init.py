@@ -86,3 +86,9 @@ def test_init_asks_nothing_without_a_terminal(bare):
 def test_init_does_not_make_a_key_where_one_was_named(bare, tmp_path):
     with pytest.raises(SigningKeyError):
         run(bare, "init", "--yes", "--key", str(tmp_path / "absent"))
+
+
+def test_init_beside_a_lock_says_that_it_begins_another_history(bare, home):
+    """A fresh clone has truerun.lock and no ledger: the team's history is elsewhere."""
+    bare.write("truerun.lock", "{}")
+    assert "begins a new history" in run(bare, "init", "--yes", "--id", "ana").stderr

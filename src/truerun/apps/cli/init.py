@@ -34,7 +34,7 @@ def command(
     from truerun.apps.beginning import begin, first_owner, require_nothing_begun
     from truerun.apps.cli.output import escape, say, say_json
     from truerun.apps.drafting import draft_declaration
-    from truerun.apps.project import DECLARATION
+    from truerun.apps.project import DECLARATION, LOCK_FILE
     from truerun.ledger.signing import key_id
 
     root = (Path(config_path).parent if config_path else Path()).absolute()
@@ -46,6 +46,12 @@ def command(
         say(escape(draft.text))
         for remark in draft.remarks:
             say(f"look at this: {remark}", err=True)
+    if told and (root / LOCK_FILE).exists():
+        say(
+            f"look at this: {LOCK_FILE} lies here and its ledger does not; if your team keeps one, copy its .truerun here instead: "
+            "init begins a new history, with you as its owner",
+            err=True,
+        )
     _agree("write this declaration and create the ledger in .truerun?", yes=yes)
     signer = _signer(key, yes=yes, told=told)
     owner = first_owner(root, signer.public_key, person_id, name)
