@@ -51,7 +51,7 @@ def test_an_approval_by_the_mentor_passed_it(story, approve):
     story.decide(17, "bad", approve, "bo")
     gaps = named(story, "approval")
     assert {gap.control for gap in gaps} == {Control.PASSED}
-    assert len(gaps) == 2
+    assert [gap.entry for gap in gaps] == [17]
     assert named(story, "mentor's approval") == []
 
 
@@ -60,7 +60,8 @@ def test_a_yes_to_a_later_lock_is_a_yes_to_what_it_holds(story, approve):
     story.decide(17, "bad", approve, "ada")
     gaps = named(story, "approval")
     assert {gap.control for gap in gaps} == {Control.PASSED}
-    assert all("ada (entry 17)" in gap.explanation for gap in gaps)
+    assert len(gaps) == 1
+    assert "ada (entry 17)" in gaps[0].explanation
     assert len(named(story, "mentor's approval")) == 1
 
 

@@ -116,8 +116,8 @@ def _points(project: Project, run: RunHistory) -> dict[str, list[MetricPoint]]:
         for item in _lines(folder / "steps-rank0.jsonl")
         if isinstance(item.get("loss"), int | float)
     ]
-    if losses:
-        series.setdefault(LOSS, losses)
+    if losses and not any(LOSS in name.lower() for name in series):  # what the training calls its loss says more
+        series[LOSS] = losses
     return {name: points[:: max(1, -(-len(points) // MAX_POINTS))] for name, points in series.items()}
 
 

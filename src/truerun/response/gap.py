@@ -84,8 +84,8 @@ def _approvals(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
             entry=alone[0].proposal.index,
         )
     yield from _mentors(evidence, protected)
-    for item in protected:
-        yield from _answered(evidence, item)
+    yield from _rejected(evidence, protected)
+    yield from _passed(evidence, protected)
 
 
 def _mentors(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
@@ -105,25 +105,33 @@ def _mentors(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
         )
 
 
-def _answered(evidence: Evidence, item: _Placed) -> Iterator[Gap]:
-    title = item.change.title()
-    for who, record in _answers(evidence, item, Answer.REJECT).items():
-        yield Gap(
-            rule="approval",
-            control=Control.BYPASSED,
-            explanation=f"{who} rejected lock {record.fact.lock.short}, which holds {title}, and a run used it all the same.",
-            setting="truerun.toml: [project] critical = true",
-            entry=record.index,
-        )
-    yes = _answers(evidence, item, Answer.APPROVE)
-    if yes:
-        names = " and ".join(f"{who} (entry {record.index})" for who, record in yes.items())
+def _rejected(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
+    for item in placed:
+        for who, record in _answers(evidence, item, Answer.REJECT).items():
+            lock = record.fact.lock.short
+            yield Gap(
+                rule="approval",
+                control=Control.BYPASSED,
+                explanation=f"{who} rejected lock {lock}, which holds {item.change.title()}, and a run used it all the same.",
+                setting="truerun.toml: [project] critical = true",
+                entry=record.index,
+            )
+
+
+def _passed(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
+    by_approvals: dict[tuple[tuple[int, str], ...], list[_Placed]] = {}
+    for item in placed:
+        yes = _answers(evidence, item, Answer.APPROVE)
+        if yes:
+            by_approvals.setdefault(tuple(sorted((record.index, who) for who, record in yes.items())), []).append(item)
+    for approvals, items in by_approvals.items():
+        names = " and ".join(f"{who} (entry {index})" for index, who in approvals)
         yield Gap(
             rule="approval",
             control=Control.PASSED,
-            explanation=f"{names} approved a lock that holds {title}: what an approver is shown did not make its effect visible.",
+            explanation=f"{names} approved a lock that holds {_titles(items)}: what an approver is shown did not make its effect visible.",
             setting="before approving: truerun check data, then a run of that lock: truerun run and truerun show RUN",
-            entry=next(iter(yes.values())).index,
+            entry=approvals[0][0],
         )
 
 

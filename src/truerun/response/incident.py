@@ -79,7 +79,7 @@ def _headline(evidence: Evidence, metric: Mapping[str, Any]) -> str:
     found = len(evidence.convicted())
     if not metric.get("beyond_tolerance"):
         return f"Run {evidence.run.id}: no degradation beyond tolerance is recorded"
-    loss = f"{_shown(metric['worse_by'])} of {metric['name']}"
+    loss = f"{metric['worse_by']:.3g} of {metric['name']}"
     if found:
         return f"{_count_words(found)} {'change' if found == 1 else 'changes'} cost run {evidence.run.id} {loss}"
     return f"Run {evidence.run.id} lost {loss}; which change did it is not known"
@@ -99,7 +99,7 @@ def _what_happened(evidence: Evidence, metric: Mapping[str, Any]) -> str:
     if not metric["beyond_tolerance"]:
         return f"Run {run.id} ended at {name} {value}, within {_shown(metric['tolerance'])} of run {reference.id} ({_shown(metric['reference'])})."
     return (
-        f"Run {run.id} ended at {name} {value}, {_shown(metric['worse_by'])} worse than run {reference.id} "
+        f"Run {run.id} ended at {name} {value}, {metric['worse_by']:.3g} worse than run {reference.id} "
         f"({_shown(metric['reference'])}); a difference of {_shown(metric['tolerance'])} would have been tolerated."
     )
 
@@ -213,10 +213,14 @@ def _voices(evidence: Evidence) -> tuple[Voice, ...]:
         person = evidence.people.known(author.id)
         if person is not None and person.mentor is not None:
             told[person.mentor].append(f"mentors {author.id}")
-        for decision in evidence.history.decisions_on(record.fact.lock):
-            verb = "approved" if decision.fact.answer is Answer.APPROVE else "rejected"
-            who = evidence.people.actor(decision.key, decision.index).id
-            told[who].append(f"{verb} lock {record.fact.lock.short} (entry {decision.index}){_noted(decision.fact.reason)}")
+        holding = evidence.locks_since(record)
+        for decision in evidence.history.decisions:
+            if decision.fact.lock in holding and decision.index < evidence.run.started.index:
+                verb = "approved" if decision.fact.answer is Answer.APPROVE else "rejected"
+                who = evidence.people.actor(decision.key, decision.index).id
+                told[who].append(
+                    f"{verb} lock {decision.fact.lock.short}, which holds it (entry {decision.index}){_noted(decision.fact.reason)}"
+                )
     starter = evidence.people.actor(evidence.run.started.key, evidence.run.started.index)
     told[starter.id].append(f"started run {evidence.run.id} (entry {evidence.run.started.index})")
     return tuple(_voice(evidence, who, tuple(dict.fromkeys(what))) for who, what in told.items())

@@ -22,7 +22,7 @@ from truerun.core.errors import TruerunError, UsageError
 from truerun.oversight.admission import decide_admission
 
 COMMAND = ("python", "train.py", "--config", "config.yaml")
-REFERENCE, DEGRADED, RECOVERED, HELD = "week-0", "week-5", "week-5-again", "week-6"
+REFERENCE, DEGRADED, RECOVERED, HELD = "week0", "week5", "week5clean", "week6"
 TOLERANCE = 0.03
 _DECLARATION = """[project]
 name = "digits"
@@ -224,7 +224,7 @@ class Story:
         self._later(hours=1)
         question = f"why {self.plan.slip.key} = {self.plan.slip.value}? and please look at the labels with me"
         self._truerun(team.mentor, "reject", "--reason", question, "--yes")
-        second = self._train(team.trainee, f"{HELD}-again", "enforce")
+        second = self._train(team.trainee, f"{HELD}again", "enforce")
         return self._held(first, second, who)
 
     # What the chapters do
@@ -290,7 +290,7 @@ class Story:
 
     def _held(self, first: Answered, second: Answered, who: tuple[str, ...]) -> Held:
         """With what the held runs wrote: not one step was made."""
-        results = [json.loads((self.place.folder / f"{run}.json").read_text(encoding="utf-8")) for run in (HELD, f"{HELD}-again")]
+        results = [json.loads((self.place.folder / f"{run}.json").read_text(encoding="utf-8")) for run in (HELD, f"{HELD}again")]
         return Held(
             exit_code=first.exit_code,
             after_reject=second.exit_code,
