@@ -18,7 +18,7 @@ TOLERANCE = 0.01
 
 
 def search(lab: Simulated, count: int, **rest: object) -> Conviction:
-    return convict(lab, Question(count=count, goal="max", tolerance=TOLERANCE, drift=0.25 * TOLERANCE, **rest))  # type: ignore[arg-type]
+    return convict(lab, Question(count=count, goal="max", tolerance=TOLERANCE, drift=0.1 * TOLERANCE, **rest))  # type: ignore[arg-type]
 
 
 def harmless(subset: frozenset[int]) -> float:

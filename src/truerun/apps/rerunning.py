@@ -22,7 +22,7 @@ from truerun.core.declaration import MonitoringSection
 from truerun.core.errors import CommandNotFoundError, InputError
 
 # Fingerprints must be taken at the same coordinates in every rerun to be comparable; nothing is hidden from a rerun.
-REPLAY_KEY = "truerun-trace"
+REPLAY_KEY = b"truerun-trace-01".hex()
 TAIL_BYTES = 400
 
 

@@ -38,7 +38,7 @@ from truerun.core.run import Verdict
 from truerun.ledger.history import History, Recorded, RunHistory
 from truerun.ledger.signing import Signer
 
-DRIFT = 0.25  # what one harmless change may do to the metric, in tolerances
+DRIFT = 0.1  # what one harmless change may do to the metric, in tolerances
 REPLAY_PAYS_SECONDS = 60.0  # below this a full rerun costs hardly more than starting Python, and tells more
 REPLAY_PAYS_RATIO = 8
 MIN_TIMEOUT_SECONDS = 120.0

@@ -44,9 +44,9 @@ class Scale:
 
 
 def noise_around(tolerance: float, measured: float | None = None) -> tuple[tuple[float, float], ...]:
-    """Sizes of noise to consider: a third of the tolerance up to twice it, never below what repeated reruns *measured*."""
-    floor = max(measured or 0.0, tolerance / 3)
-    return ((floor, 0.45), (floor * 1.7, 0.35), (floor * 3.0, 0.15), (floor * 6.0, 0.05))
+    """Sizes of noise to consider: a fifth of the tolerance and more, never below what repeated reruns *measured*."""
+    floor = max(measured or 0.0, tolerance / 5)
+    return ((floor, 0.4), (floor * 2, 0.35), (floor * 4, 0.2), (floor * 8, 0.05))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,7 +193,8 @@ def _levels(scale: Scale) -> tuple[Floats, Floats, Floats]:
     count = int(np.ceil(np.log(top / scale.tolerance) / np.log(SLAB_RATIO))) + 1
     levels = np.geomspace(scale.tolerance, top, count)
     flat = np.gradient(levels)
-    flat /= flat.sum()
+    # Half flat, half scale-free: small effects are as usual as large ones.
+    flat = 0.5 * flat / flat.sum() + 0.5 / count
     near = np.exp(_normal(levels, scale.drop, 0.25 * scale.drop + 0.5 * scale.tolerance)) * np.gradient(levels)
     near /= near.sum()
     return levels, np.log(flat), np.log(0.7 * near + 0.3 * flat)
