@@ -99,7 +99,7 @@ def _mentors(evidence: Evidence, placed: list[_Placed]) -> Iterator[Gap]:
         yield Gap(
             rule="mentor's approval",
             control=Control.ABSENT,
-            explanation=f"{_titles(items)} was proposed by a trainee, and the mentor, {mentor}, had not answered.",
+            explanation=f"{_titles(items)} {'was' if len(items) == 1 else 'were'} proposed by a trainee, and the mentor, {mentor}, had not answered.",
             setting=f"truerun.toml: [project] critical = true; the run then waits for {mentor} to sign: truerun approve LOCK",
             entry=items[0].proposal.index,
         )

@@ -17,7 +17,7 @@ from truerun.core.errors import TruerunError
 from truerun.core.finding import Finding, Location, Severity
 from truerun.core.visible import make_visible
 
-SHOWN_OF_A_RULE = 3
+SHOWN_OF_A_RULE = 2
 F = TypeVar("F", bound=Callable[..., Any])
 COLORS = {Severity.NOTE: "cyan", Severity.WARNING: "yellow", Severity.ERROR: "red", Severity.CRITICAL: "magenta"}
 
