@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 
 from truerun.adapters.files import hash_file
 from truerun.adapters.tables import load_table
@@ -87,9 +88,15 @@ def _judge(
         id=now.id,
         seed=int(now.row_digests.value[:8], 16),
     )
-    schema = check_schema(growth)
-    # Rows of other columns cannot be compared one by one; the schema has to be settled first.
-    return schema or check_growth(growth)
+    try:
+        # Rows of other columns cannot be compared one by one; the schema has to be settled first.
+        return check_schema(growth) or check_growth(growth)
+    except pl.exceptions.PolarsError as error:
+        # A type of column that a rule did not foresee must not look like "no findings", nor stop a run.
+        first = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"{name}: its new rows cannot be judged: {first}", next_step="report this as a bug of Truerun"
+        ) from error
 
 
 def _load_approved(project: Project, name: str, before: LockedData) -> Any:

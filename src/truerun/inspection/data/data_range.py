@@ -70,16 +70,12 @@ def check_range(growth: Growth) -> tuple[Finding, ...]:
 
 def _alike(growth: Growth, contributor: str, column: str) -> list[pl.Series | None]:
     """Approved values that the new ones may rather be like: the contributor's own, and those of rows with the same labels."""
-    label = growth.label
-    if label is None or label not in growth.common:
-        return [growth.history_of(contributor, column)]
+    label, own = growth.classes, growth.history_of(contributor, column)
+    if label is None:
+        return [own]
     labels = growth.rows_of(contributor, label).unique()
-    same = (
-        growth.approved.filter(pl.col(label).is_in(labels.implode()))[column]
-        if labels.dtype == growth.approved[label].dtype
-        else None
-    )
-    return [growth.history_of(contributor, column), same if same is not None and len(same) >= _MIN_APPROVED else None]
+    same = growth.approved.filter(pl.col(label).is_in(labels.implode()))[column]
+    return [own, same if len(same) >= _MIN_APPROVED else None]
 
 
 def _questions(values: Numbers, rows: Rows, approved: Numbers, others: list[Numbers]) -> dict[str, _Seen]:

@@ -52,6 +52,15 @@ class Growth:
         return [c for c in self.now.columns if c in self.approved.columns and c not in (self.contributor, self.id)]
 
     @property
+    def classes(self) -> str | None:
+        """The label's column where both frames hold it with one type that can name classes; None otherwise."""
+        if self.label is None or self.label not in self.common:
+            return None
+        before, now = self.approved[self.label].dtype, self.now[self.label].dtype
+        names = before in (pl.String, pl.Boolean, pl.Categorical, pl.Enum) or before.is_numeric()
+        return self.label if before == now and names else None
+
+    @property
     def kept(self) -> pl.DataFrame:
         """The approved rows that are still there; a row that was edited in place is not."""
         if self.removed is None or not len(self.removed):

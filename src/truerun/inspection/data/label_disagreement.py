@@ -91,7 +91,9 @@ def _better_scale(growth: Growth, columns: list[str], kept: Rows, labels: Codes)
 
 def _codes(growth: Growth) -> tuple[Codes, Codes, list[str]] | None:
     """Labels of both frames as codes (-1 where absent) and their names; None where the label is not one of classes."""
-    label = growth.label or ""
+    label = growth.classes
+    if label is None:
+        return None
     series = (growth.approved[label], growth.now[label])
     if any(s.dtype.is_float() and not bool((s.drop_nulls().drop_nans() % 1 == 0).all()) for s in series):
         return None
