@@ -34,8 +34,7 @@ def command(
     checkpoint, imports nothing of the project, executes nothing.
     """
     from truerun.apps.cli.output import say_json
-    from truerun.apps.inspecting import find_reference, inspect_kinds
-    from truerun.apps.judging_outputs import inspect_outputs
+    from truerun.apps.inspecting import KindReport, find_reference, inspect_kinds
     from truerun.apps.locking import resolve
     from truerun.apps.project import open_project
 
@@ -45,7 +44,11 @@ def command(
     reference = find_reference(project)
     resolved = resolve(project)
     reports = inspect_kinds(project, resolved, reference, kinds or KINDS, progress=progress)
-    if "outputs" in (kinds or KINDS):
+    if project.declaration.outputs is None and "outputs" in (kinds or KINDS):
+        reports += (KindReport(kind="outputs", looked_at="none declared"),)
+    elif "outputs" in (kinds or KINDS):
+        from truerun.apps.judging_outputs import inspect_outputs
+
         reports += (inspect_outputs(project, asked="outputs" in kinds),)
     clear()
     code = _exit_code(reports, fail_on)

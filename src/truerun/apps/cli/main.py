@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from truerun import __version__
-from truerun.core.errors import StorageError, TruerunError
+from truerun.core.errors import MissingExtraError, StorageError, TruerunError
 
 COMMANDS: Mapping[str, str] = {
     "init": "draft truerun.toml from what is here, create the ledger and the first owner",
@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, str] = {
     "ledger": "verify, show, export and prove the history",
     "demo": "a real training project goes wrong; watch it being caught",
 }
+EXTRAS: Mapping[str, str] = {"numpy": "data", "polars": "data", "torch": "torch", "sklearn": "demo"}
 
 
 class _Lazy(click.Group):
@@ -89,12 +90,23 @@ def main(arguments: list[str] | None = None) -> None:
     except TruerunError as error:
         _show_error(error)
         raise SystemExit(error.exit_code) from None
+    except ModuleNotFoundError as error:
+        _show_error(_missing_extra(error))
+        raise SystemExit(2) from None
     except OSError as error:
         if error.errno == errno.EPIPE:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from None
         _show_error(_storage_error(error))
         raise SystemExit(3) from None
+
+
+def _missing_extra(error: ModuleNotFoundError) -> TruerunError:
+    """Which extra brings what is missing; a module that none brings is a fault of ours and raised as it is."""
+    name = (error.name or "").partition(".")[0]
+    if name not in EXTRAS:
+        raise error
+    return MissingExtraError(f"this needs {name}, which is not installed", next_step=f"pip install 'truerun[{EXTRAS[name]}]'")
 
 
 def _storage_error(error: OSError) -> TruerunError:
