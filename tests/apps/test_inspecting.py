@@ -108,12 +108,13 @@ def test_added_rows_name_who_added_them_and_who_proposed_them(small):
 
 
 def test_honest_rows_are_no_finding(small):
-    """Accept twin: more rows of the same kind."""
+    """Accept twin: more rows of the same kind. That they are not approved yet is `data-drift`'s matter; nothing else is said."""
     rows = [f"{i % 10 + i / 100:.2f},{'cat' if i % 2 else 'dog'},{'ana' if i % 3 else 'bo'}" for i in range(120)]
     small.rows("x,label,added_by", *rows[:100])
     small.lock("data")
     small.rows("x,label,added_by", *rows)
-    assert [finding for finding in findings(small, "data") if finding.severity is not Severity.NOTE] == []
+    found = [finding for finding in findings(small, "data") if finding.severity is not Severity.NOTE]
+    assert {finding.rule for finding in found} == {"data-drift"}
 
 
 def test_rows_that_cannot_be_compared_are_said_and_hide_nothing(small):
