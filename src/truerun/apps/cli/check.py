@@ -33,7 +33,7 @@ def command(
     Compares with the approved lock, or with the newest proposed one where nothing has been approved yet. Loads no
     checkpoint, imports nothing of the project, executes nothing.
     """
-    from truerun.apps.cli.output import say_json
+    from truerun.apps.cli.output import say, say_json
     from truerun.apps.inspecting import KindReport, find_reference, inspect_kinds
     from truerun.apps.locking import resolve
     from truerun.apps.project import open_project
@@ -73,6 +73,8 @@ def command(
         )
     else:
         _show(reports, quiet=quiet, verbose=verbose)
+        if reference is not None and not quiet:
+            say(f"compared with lock {reference.lock.digest.short}, which {reference.since}")
     return code
 
 
