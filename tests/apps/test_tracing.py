@@ -156,3 +156,49 @@ def test_bad_questions_say_what_to_ask_instead(stage: Rehearsal) -> None:
         ask(stage, "good")
     with pytest.raises(UsageError, match="is declared"):
         ask(stage, "good", metric="speed")
+
+
+TORCH_TRAIN = """
+import torch, yaml, truerun
+with open("config.yaml") as stream:
+    config = yaml.safe_load(stream)
+torch.manual_seed(0)
+torch.set_num_threads(1)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"])
+x = torch.randn(64, 3)
+y = x @ torch.tensor([[1.0], [2.0], [-1.0]])
+for step in range(30):
+    optimizer.zero_grad()
+    loss = (model(x) - y).pow(2).mean()
+    loss.backward()
+    optimizer.step()
+truerun.log(quality=1.0 - min(loss.item(), 1.0))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.torch
+def test_replay_sets_inert_changes_aside_and_names_the_first_step(stage: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long job: a few replayed steps tell which keys alter the computation, before any full rerun."""
+    pytest.importorskip("torch")
+    from truerun.apps import tracing
+
+    monkeypatch.setattr(tracing, "REPLAY_PAYS_SECONDS", 0.0)
+    monkeypatch.setattr(tracing, "REPLAY_PAYS_RATIO", 0)
+    (stage.root / "train.py").write_text(TORCH_TRAIN)
+    stage.lock()
+    stage.run("good")
+    stage.config("name: base", "name: other")
+    stage.config("log_every: 10", "log_every: 20")
+    stage.config("lr: 0.1", "lr: 0.0001")
+    stage.lock()
+    stage.run("bad")
+    answer = ask(stage, "bad", replay_steps=5).attribution
+    assert answer.verdict is AttributionVerdict.ATTRIBUTED
+    assert [suspect.change.key for suspect in answer.suspects if suspect.probability >= 0.9] == ["lr"]
+    assert answer.replay_steps_used >= 15
+    assert answer.onset is not None
+    assert answer.onset["step"] == 1
+    inert = [suspect for suspect in answer.suspects if suspect.change.key in ("name", "log_every")]
+    assert all("alters nothing" in suspect.evidence[-1]["text"] for suspect in inert)
