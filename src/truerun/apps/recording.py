@@ -21,11 +21,11 @@ SPOOL = "unrecorded.jsonl"
 
 
 class Recorder:
-    """Appends the entries of one run; `trouble` says in words what kept them out of the ledger, None while all is well."""
+    """Appends the entries of one run; `trouble` says in words what kept them out of the ledger; while `strict` that raises."""
 
     def __init__(self, project: Project, mode: Mode, folder: Path, key: str | None) -> None:
         self._project = project
-        self._mode = mode
+        self.strict = mode is Mode.ENFORCE
         self._folder = folder
         self._first: int | None = None
         self._last: int | None = None
@@ -41,12 +41,12 @@ class Recorder:
             self.unsigned = f"{error.message}; its entries are signed by the run's own key alone"
 
     def record(self, fact: Fact, signer: Signer | None = None) -> None:
-        """Append *fact*, signed by the run's key unless *signer* is given; raises in enforce mode only."""
+        """Append *fact*, signed by the run's key unless *signer* is given; raises only while `strict`."""
         if self.trouble is None:
             try:
                 entry = self._project.ledger.append(fact, signer or self.run_key)
             except (TruerunError, OSError) as error:
-                if self._mode is Mode.ENFORCE:
+                if self.strict:
                     raise
                 self.trouble = error.message if isinstance(error, TruerunError) else str(error)
             else:

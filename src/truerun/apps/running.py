@@ -7,12 +7,13 @@ inputs, check the outputs, record the end. In `enforce` mode what is not approve
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from truerun.apps.project import Project
 from truerun.apps.recording import Recorder
 from truerun.core.codec import to_json
 from truerun.core.decision import Decision, Outcome
-from truerun.core.digest import Digest
+from truerun.core.digest import Digest, digest_bytes
 from truerun.core.errors import TruerunError, UsageError
 from truerun.core.fact import RunFinished, RunObserved, RunStarted
 from truerun.core.finding import Finding, Severity
@@ -93,6 +94,9 @@ class _Running:
         self.lock: Lock | None = None
         self.decision: Decision | None = None
         self.history: History | None = None
+        self.started = False
+        self.recorded = 0
+        self.last_batch: Batch | None = None
 
     def make(self) -> RunReport:
         """Every stage in order."""
@@ -109,6 +113,8 @@ class _Running:
             self._look_again("before it started")
             refused = self.mode is Mode.ENFORCE and self._worst() >= Severity.ERROR.rank
         self._record_start()
+        self.recorded = len(self.findings)
+        self.started, self.recorder.strict = True, False
         if refused:
             verdict = Verdict.HELD if self._is_held() else Verdict.FAIL
             return self._finish(None, verdict)
@@ -122,11 +128,11 @@ class _Running:
     # Stages.
 
     def _attempt(self, what: str, act: Callable[[], Any]) -> Any:
-        """*act*; in observe mode its failure becomes a finding and None."""
+        """*act*; its failure becomes a finding and None, except in enforce mode before the command has started."""
         try:
             return act()
         except (TruerunError, OSError) as error:
-            if self.mode is Mode.ENFORCE:
+            if self.mode is Mode.ENFORCE and not self.started:
                 raise
             trouble = error.message if isinstance(error, TruerunError) else str(error)
             remedy = error.next_step if isinstance(error, TruerunError) else None
@@ -215,6 +221,8 @@ class _Running:
             self.request.on_finding(finding)
 
     def _record_batch(self, batch: Batch) -> None:
+        self.last_batch = batch
+        self.recorded = max(self.recorded, len(self.findings))
         fact = RunObserved(
             run=self.run,
             rank=batch.rank,
@@ -262,7 +270,16 @@ class _Running:
 
         return judge_outputs(self.project, self.run, self.history, self.request.against)
 
+    def _record_rest(self) -> None:
+        """Enter the findings that were made after the last batch: changed inputs, outputs."""
+        rest = tuple(self.findings[self.recorded :])
+        if not rest:
+            return
+        nothing = Batch(rank=0, first_step=0, last_step=0, records=digest_bytes(b""), records_size=0, findings=())
+        self._record_batch(replace(self.last_batch or nothing, findings=rest))
+
     def _finish(self, outcome: WatchOutcome | None, verdict: Verdict, outputs: Digest | None = None) -> RunReport:
+        self._record_rest()
         fact = RunFinished(
             run=self.run,
             verdict=verdict,
@@ -292,6 +309,7 @@ class _Running:
             overhead=fact.overhead,
             ledger=self.recorder.span(),
         )
+        self._attempt("its result could not be kept", lambda: self._keep_result(result))
         return RunReport(result=result, decision=self.decision, outcome=outcome, folder=self.folder)
 
     def _late(self, outcome: WatchOutcome | None) -> tuple[Finding, ...]:
@@ -299,6 +317,11 @@ class _Running:
         batched = {finding.fingerprint for finding in outcome.findings} if outcome is not None else set()
         late = [finding for finding in self.findings[self.recorded :] if finding.fingerprint not in batched]
         return tuple(late[:MAX_RECORDED_FINDINGS])
+
+    def _keep_result(self, result: RunResult) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(to_json(result), indent=1, ensure_ascii=False, default=str)
+        (self.folder / "result.json").write_text(text + "\n", encoding="utf-8")
 
     # Judgement.
 
