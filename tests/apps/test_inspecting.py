@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import marshal
 import os
 import pickle
+import py_compile
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +77,18 @@ def test_an_edited_script_is_named_with_its_line(small):
     small.write("train.py", text + "scale = 2\n")
     (finding,) = findings(small, "code")
     assert (finding.rule, finding.location.line) == ("code-drift", text.count("\n") + 1)
+
+
+def test_bytecode_that_is_not_its_sources(small):
+    """E2: the .pyc beside train.py is rewritten, time and size in its header fit the source."""
+    source = small.root / "train.py"
+    compiled = Path(py_compile.compile(str(source), doraise=True))
+    assert findings(small, "environment") == ()
+    code = compile("scale = 2\n", str(source), "exec")
+    compiled.write_bytes(compiled.read_bytes()[:16] + marshal.dumps(code))
+    (finding,) = findings(small, "environment")
+    assert finding.rule == "bytecode-modified"
+    assert finding.location.path.startswith("__pycache__/train.")
 
 
 def test_an_overriding_argument(small):

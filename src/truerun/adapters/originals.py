@@ -21,7 +21,7 @@ from truerun.adapters.statcache import cache_path
 
 MAX_DISTRIBUTION_BYTES = 512 * 1024
 MAX_FILE_BYTES = 4 * 1024 * 1024
-_TRAINING = tuple(f"/torch/{part}/" for part in ("optim", "nn", "utils/data", "autograd", "amp", "cuda/amp"))
+TRAINING = ("torch/optim", "torch/nn", "torch/utils/data", "torch/autograd", "torch/amp")
 
 
 class Hashed(NamedTuple):
@@ -66,7 +66,7 @@ def _chosen(files: Sequence[Hashed]) -> list[Hashed]:
     modules = [file for file in files if file.path.endswith(".py")]
     if sum(os.path.getsize(file.path) for file in modules) <= MAX_DISTRIBUTION_BYTES:
         return modules
-    return [file for file in modules if any(part in file.path for part in _TRAINING)]
+    return [file for file in modules if any(f"/{part}/" in file.path for part in TRAINING)]
 
 
 def _archive(record: str) -> Path:

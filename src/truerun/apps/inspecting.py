@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from truerun.adapters import packages
+from truerun.adapters.bytecode import find_bytecode
 from truerun.adapters.file_source import open_source
 from truerun.adapters.files import read_bounded
 from truerun.adapters.installed import inspect_installed
@@ -30,6 +31,7 @@ from truerun.inspection.config.config_drift import check_config
 from truerun.inspection.config.declaration_drift import check_declaration
 from truerun.inspection.config.environment_variable import VariableRead, check_variables
 from truerun.inspection.data.data_drift import check_data
+from truerun.inspection.environment.bytecode_modified import check_bytecode
 from truerun.inspection.environment.library_preload import PRELOAD_FILE, check_preload
 from truerun.inspection.environment.package_drift import check_packages
 from truerun.inspection.environment.package_modified import check_files
@@ -192,9 +194,11 @@ class _Scene:
         locked = self._resolved.lock.environment
         installed = inspect_installed(found, locked.packages, self._project.cache, self._progress)
         startup = read_startup(interpreter, self._environ, installed.covered, self._project.root)
+        differing, _ = find_bytecode(interpreter, self._project.root, self._resolved.lock.code, self._project.cache)
         known = self._reference.lock.environment if self._reference else None
         findings = (
             *check_files(installed.modified),
+            *check_bytecode(differing),
             *check_startup(startup, known.startup if known else {}),
             *check_preload(self._environ, known.variables if known else {}, _read_preload_file()),
             *(check_packages(self._compared(), self._reference) if self._reference else ()),
