@@ -145,4 +145,7 @@ def _show_decision(project: Project, applied: Applied) -> None:
 
 
 def _who(change: Change) -> str:
-    return f" by {escape(change.actor.id)} (known from: {change.actor.basis.value})" if change.actor else ""
+    if change.actor is None:
+        return ""
+    named = change.title().endswith(f" by {change.actor.id}")  # rows are called by who added them
+    return ("" if named else f" by {escape(change.actor.id)}") + f" (known from: {change.actor.basis.value})"

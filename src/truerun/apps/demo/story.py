@@ -224,7 +224,9 @@ class Story:
         self._later(hours=1)
         question = f"why {self.plan.slip.key} = {self.plan.slip.value}? and please look at the labels with me"
         self._truerun(team.mentor, "reject", "--reason", question, "--yes")
-        second = self._train(team.trainee, f"{HELD}again", "enforce")
+        second = self._train(team.trainee, f"{HELD}again", "enforce", shown=False)
+        terminal.say(f"\n{team.trainee.id} tries once more, with the same findings and this end (exit code {second.exit_code}):")
+        terminal.say(second.text[max(0, second.text.find("truerun: run")) :].rstrip())
         return self._held(first, second, who)
 
     # What the chapters do
@@ -250,10 +252,10 @@ class Story:
         for member in self.plan.team.members:
             create_key(self.place.keys / member.id, f"{member.id}, made up")
 
-    def _train(self, who: Member, run: str, mode: str) -> Answered:
+    def _train(self, who: Member, run: str, mode: str, *, shown: bool = True) -> Answered:
         self._later(minutes=30)
-        result = ("--output", str(self.place.folder / f"{run}.json"))
-        return self.terminal.run(who, self.now, "run", "--mode", mode, "--run-id", run, *result, "--", *COMMAND)
+        result = ("--output", f"../{run}.json")
+        return self.terminal.run(who, self.now, "run", "--mode", mode, "--run-id", run, *result, "--", *COMMAND, shown=shown)
 
     def _settle(self, reason: str) -> str:
         """Have the newest proposal approved by whom the policy names, one after the other; their ids."""
