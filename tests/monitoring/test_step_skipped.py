@@ -58,6 +58,23 @@ def test_gradient_accumulation(tmp_path: Path) -> None:
     assert observer.findings == ()
 
 
+def test_two_optimizers_take_turns(tmp_path: Path) -> None:
+    """The accept twin: a generator and a discriminator, one backward before one's step and two before the other's."""
+    made, judge = torch.nn.Linear(4, 8), torch.nn.Linear(8, 1)
+    first, second = RULES["Adam"](made.parameters()), RULES["SGD momentum"](judge.parameters())
+    with watching(tmp_path) as observer:
+        for _ in range(20):
+            second.zero_grad()
+            judge(torch.randn(4, 8)).mean().backward()
+            (-judge(made(torch.randn(4, 4)).detach()).mean()).backward()
+            second.step()
+            first.zero_grad()
+            judge(made(torch.randn(4, 4))).mean().backward()
+            first.step()
+    assert observer.findings == ()
+    assert observer.steps == 40
+
+
 def test_a_pattern_is_learned_before_it_is_judged() -> None:
     """The accept twin: irregular numbers of backward calls are no habit, so nothing is said."""
     pattern = StepPattern("AdamW", 0)
