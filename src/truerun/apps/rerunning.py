@@ -5,9 +5,11 @@ Several at a time, each in a rebuilt project of its own with its share of the co
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import shutil
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -68,7 +70,13 @@ class Reruns:
         built = [self._build(subset) for subset in subsets]
         with ThreadPoolExecutor(max_workers=self.how.parallel, thread_name_prefix="truerun-rerun") as pool:
             pairs = list(zip(subsets, built, strict=True))
-            return tuple(pool.map(lambda pair: self._run(pair[0], pair[1], steps), pairs))
+            try:
+                return tuple(pool.map(lambda pair: self._run(pair[0], pair[1], steps), pairs))
+            except KeyboardInterrupt:
+                # Reruns have process groups of their own, which the terminal's Ctrl-C does not reach.
+                pool.shutdown(wait=False, cancel_futures=True)
+                _end_children()
+                raise
 
     def _build(self, subset: Subset) -> Built | str:
         self._count += 1
@@ -127,6 +135,15 @@ class Reruns:
             return f"it reported no finite {self.how.metric}"
         tail = output.read_bytes()[-TAIL_BYTES:].decode("utf-8", "replace").strip().splitlines() if output.is_file() else []
         return f"exit code {outcome.exit_code}" + (f": {tail[-1][:200]}" if tail else "")
+
+
+def _end_children() -> None:
+    """Ask every process that this one has started, and what those started in their groups, to end."""
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):  # a thread or process that has ended meanwhile
+            for child in Path(f"/proc/self/task/{task}/children").read_text().split():
+                if os.getpgid(int(child)) == int(child):
+                    os.killpg(int(child), signal.SIGTERM)
 
 
 def cores_for(parallel: int | None) -> int:
