@@ -17,7 +17,7 @@ from truerun.response.report import render_html, render_json, render_markdown
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}\x1b[31m\u202egpj.exe\u2066"
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-IN_CI = os.environ.get("CI") == "true"
+REQUIRED = os.environ.get("TRUERUN_REQUIRE_BROWSER") == "1" or os.environ.get("CI") == "true"
 
 
 @pytest.fixture
@@ -110,7 +110,7 @@ def test_a_page_without_an_answer_says_so(story, verdict):
     assert "not rolled back yet" in page
 
 
-@pytest.mark.skipif(CHROMIUM is None and not IN_CI, reason="no Chromium here; CI has one")
+@pytest.mark.skipif(CHROMIUM is None and not REQUIRED, reason="no Chromium here; CI has one")
 def test_a_browser_shows_it_without_complaint(incident, tmp_path):
     """A real browser finds nothing to complain about and asks the network for nothing; the accept twin is a page that does."""
     assert CHROMIUM is not None, "CI installs chromium"
