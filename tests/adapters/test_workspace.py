@@ -185,3 +185,16 @@ def test_a_missing_object_says_what_to_do(lab: Lab) -> None:
     with pytest.raises(InputError, match="not in"):
         lab.build(lab.find("optimizer.lr"), *[item for item in lab.all if item.change.name == "train.py"][:1])
     path.write_bytes(data)
+
+
+def test_a_script_that_writes_to_a_large_input_damages_neither_object_nor_later_reruns(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Large files are linked and not copied; what is linked is never the stored object."""
+    monkeypatch.setattr("truerun.adapters.workspace.LINK_ABOVE_BYTES", 1)
+    path = lab.build().folder / "init.bin"
+    assert path.stat().st_nlink > 1
+    with path.open("r+b") as stream:
+        stream.write(b"XXX")
+    assert lab.team.project.objects.read(lab.team.locks[0].checkpoints["init.bin"].digest) == b"weights"
+    assert (lab.build().folder / "init.bin").read_bytes() == b"weights"

@@ -65,6 +65,7 @@ class Workspaces:
         self._commands = commands
         self._outputs = tuple(path.strip("/") for path in outputs)
         self._rows: object | None = None
+        self._copies: dict[Digest, int] = {}
         self.candidates = tuple(candidates)
         self.candidates = tuple(self._relaxed(candidate) for candidate in self.candidates)
         self._everything = frozenset(candidate.position for candidate in self.candidates if candidate.applies)
@@ -203,9 +204,25 @@ class Workspaces:
         place = target / file.path
         place.parent.mkdir(parents=True, exist_ok=True)
         if file.digest in self._objects:
-            _copy_or_link(str(self._objects.path(file.digest)), str(place))
+            _copy_or_link(str(self._pristine(file.digest)), str(place))
         else:
             self._write(target, file.path, self._required(file))
+
+    def _pristine(self, digest: Digest) -> Path:
+        """
+        A file that may be linked into a workspace: never the stored object, which a script that writes to its input would
+        damage, but a copy of it, made anew where such a script has changed it.
+        """
+        stored = self._objects.path(digest)
+        if stored.stat().st_size <= LINK_ABOVE_BYTES:
+            return stored
+        copy = self._scratch / "pristine" / digest.value
+        if digest not in self._copies or copy.stat().st_mtime_ns != self._copies[digest]:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.unlink(missing_ok=True)
+            shutil.copyfile(stored, copy)
+            self._copies[digest] = copy.stat().st_mtime_ns
+        return copy
 
     # Command, variables, and what is not locked.
 
