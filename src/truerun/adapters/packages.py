@@ -3,13 +3,12 @@
 What is locked of a distribution is its version and a digest of its RECORD (PEP 376, PEP 427) that is the same in every
 environment: paths and hashes of the installed files, sorted, without what the installer writes for itself and without
 scripts beside the environment's interpreter, whose first line names the environment. Reading RECORD says what the files
-should be; whether they are is for `inspection/` to check with `record_entries`.
+should be; whether they are is for `inspection/` to check.
 """
 
 from __future__ import annotations
 
 import ast
-import base64
 import csv
 import io
 import os
@@ -69,17 +68,6 @@ class Distribution:
     version: str
     location: Path
     metadata: Path
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordEntry:
-    """One line of a RECORD: the file, and its hash and size where the line states them (`sha256`, hexadecimal)."""
-
-    distribution: str
-    path: Path
-    algorithm: str | None
-    value: str | None
-    size: int | None
 
 
 def find_interpreter(command: str, root: Path, environ: Mapping[str, str]) -> Interpreter:
@@ -270,27 +258,6 @@ def record_digest(distribution: Distribution, cache: StatCache | None = None) ->
     if cache:
         cache.put(str(path), stat, "record-1", found.render())
     return found
-
-
-def record_entries(distribution: Distribution) -> Iterator[RecordEntry]:
-    """Every file that a distribution's RECORD lists; nothing without a RECORD. Raises FormatError for one that is malformed."""
-    path = distribution.metadata / "RECORD"
-    if not path.is_file():
-        return
-    for name, digest, size in _record_lines(read_bounded(path, MAX_RECORD_BYTES), path):
-        algorithm, _, encoded = digest.partition("=")
-        try:
-            value = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).hex() if encoded else None
-            count = int(size) if size else None
-        except ValueError as error:
-            raise FormatError(f"{path}: a line without a readable hash", got=f"{name},{digest},{size}"[:120]) from error
-        yield RecordEntry(
-            distribution=distribution.name,
-            path=Path(os.path.normpath(distribution.location / name)),
-            algorithm=algorithm or None,
-            value=value,
-            size=count,
-        )
 
 
 def _record_lines(data: bytes, path: Path) -> Iterator[tuple[str, str, str]]:

@@ -29,7 +29,7 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
     certain = set(values)
     earlier = _earlier_run(history, against)
     if earlier is not None:
-        _adopt(project, lock, earlier, values, origins, certain)
+        _adopt(project, lock, earlier, values=values, origins=origins, certain=certain)
     for name in GUESSED:
         found = [(key, path) for key, path in _keys(lock) if key.rpartition(".")[2] in ALIASES[name]]
         if name not in values and len(found) == 1 and "groups" not in values:
@@ -77,7 +77,7 @@ def _earlier_run(history: History | None, against: str | None) -> RunHistory | N
 
 
 def _adopt(
-    project: Project, lock: Lock, earlier: RunHistory, values: dict[str, Any], origins: dict[str, str], certain: set[str]
+    project: Project, lock: Lock, earlier: RunHistory, *, values: dict[str, Any], origins: dict[str, str], certain: set[str]
 ) -> None:
     assert earlier.finished is not None
     effective = earlier.finished.fact.effective
