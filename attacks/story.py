@@ -6,10 +6,11 @@ A story never looks inside Truerun: it judges JSON output, exit codes and error 
 from __future__ import annotations
 
 import json
+import os
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from attacks.project import Project, Result
@@ -257,14 +258,15 @@ def tell(story: Story, variant: Variant, project: Project, seed: int) -> Judgeme
     said = variant.look(project, planted)
     verdict = judge(story.id, variant, planted, said)
     extra = ("the payload was run",) if project.canary.exists() else ()
-    return Judgement(**{**_fields(verdict), "seconds": time.monotonic() - began, "missing": verdict.missing + extra})
+    return replace(
+        verdict,
+        where=verdict.where.replace(f"{project.home}{os.sep}", ""),
+        seconds=time.monotonic() - began,
+        missing=verdict.missing + extra,
+    )
 
 
 def tell_twin(story: Story, twin: Twin, project: Project, seed: int) -> tuple[str, ...]:
     """False alarms of *twin* in *project*."""
     planted = twin.act(project, random.Random(f"{seed} {story.id} twin {twin.what}")) or Planted(what=twin.what)
     return alarms(twin.look(project, planted))
-
-
-def _fields(value: Judgement) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in value.__dataclass_fields__}
