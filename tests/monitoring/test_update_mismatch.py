@@ -172,3 +172,39 @@ def test_rules_agree_with_torch_in_float64(rule: str) -> None:
         after = {"p": parameter.detach().numpy(), **state}
         for part, (value, tolerance) in expected.values.items():
             assert np.all(np.abs(after[part] - value) <= tolerance), part
+
+
+def train_with_closure(network: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: int, *, by_name: bool) -> None:
+    """As Lightning trains: gradients are made inside the step."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        x = torch.randn(32, 16, generator=generator)
+
+        def closure(x: torch.Tensor = x) -> torch.Tensor:
+            optimizer.zero_grad()
+            loss = torch.nn.functional.cross_entropy(network(x), x[:, :5].argmax(1))
+            loss.backward()
+            return loss
+
+        result = optimizer.step(closure=closure) if by_name else optimizer.step(closure)
+        assert result is not None
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_step_with_a_closure_is_attested(tmp_path: Path, by_name: bool) -> None:
+    """The sign flipped inside a step whose gradients are made there too: seen at the first such step."""
+    network = model()
+    with watching(tmp_path) as observer, tampering.tampered(tampering.flip_sign, ONSET):
+        train_with_closure(network, RULES["AdamW"](network.parameters()), ONSET + 2, by_name=by_name)
+    first = next(finding for finding in observer.findings if finding.rule == "update-mismatch")
+    assert (first.location.step, first.evidence["term"]) == (ONSET, "sign")
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+def test_clean_steps_with_a_closure_raise_nothing(tmp_path: Path, by_name: bool) -> None:
+    """The accept twin: every step checked, nothing found, nothing left unsaid."""
+    network = model()
+    with watching(tmp_path) as observer:
+        train_with_closure(network, RULES["SGD momentum"](network.parameters()), 40, by_name=by_name)
+    assert observer.findings == ()
+    assert observer.sampling["samples"] == 40

@@ -30,6 +30,7 @@ BATCH_STEPS = 64
 BATCH_SECONDS = 0.25
 FLUSH_SECONDS = 2.0
 STALLED = 8
+WRAPPERS = 4
 _clock = time.perf_counter
 
 
@@ -65,17 +66,27 @@ class Probe:
             "torch": str(torch.__version__),
         }
 
-    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        """Global pre-hook: runs before the optimizer's own hooks, so a gradient altered by one of those shows."""
+    def before_step(self, optimizer: Any, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """
+        Global pre-hook: runs before the optimizer's own hooks, so a gradient altered by one of those shows.
+
+        `step(closure)` makes its gradients inside the step (Lightning does): the closure is passed on wrapped, and the
+        look is taken when it returns.
+        """
         if self.off:
-            return
+            return None
         begun = _clock()
+        closure = args[1] if len(args) > 1 else kwargs.get("closure")
         try:
             self.budget.step(begun)
-            self._before(optimizer, closure=bool(args[1:]) or kwargs.get("closure") is not None)
+            self._before(optimizer, now=closure is None)
         except Exception as error:  # a fault of the watcher must never reach the program
             self._fault(error)
         self.budget.spent_seconds += _clock() - begun
+        if closure is None or self.off:
+            return None
+        wrapped = _calling(closure, self, lambda *_, **__: self._look(optimizer, self.watched[optimizer]))
+        return ((args[0], wrapped, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": wrapped})
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         """Global post-hook: runs last."""
@@ -113,13 +124,18 @@ class Probe:
 
     def scheduled(self, scheduler: Any, by: str) -> None:
         """A torch scheduler is about to set hyperparameters (what differs until then was the *code*), or has done so."""
-        watched = self.watched.get(getattr(scheduler, "optimizer", None))
-        if watched is not None:
-            watched.notice_groups(scheduler.optimizer, by)
+        optimizer = getattr(scheduler, "optimizer", None)
+        for _ in range(WRAPPERS):
+            watched = self.watched.get(optimizer) if optimizer is not None else None
+            if watched is not None:
+                watched.notice_groups(optimizer, by)
+                return
+            # A wrapper around the optimizer, such as Accelerate's, passes for it and holds it.
+            optimizer = getattr(optimizer, "__dict__", {}).get("optimizer")
 
     # One step.
 
-    def _before(self, optimizer: Any, *, closure: bool) -> None:
+    def _before(self, optimizer: Any, *, now: bool) -> None:
         watched = self._watch(optimizer)
         self.steps += 1
         watched.steps += 1
@@ -129,11 +145,15 @@ class Probe:
         if header is not None:
             self._flush()
             self.channel.send({"kind": "discontinuity", **self._stamp(watched), "notes": self.notes, **header}, buffers)
-        if closure:
-            self.note("closure")
-            if watched.obstacle is None:
-                watched.obstacle = "step(closure), whose gradients are made inside the step"
-                self.channel.send({**watched.describe(optimizer), "again": True, "step": self.steps})
+        if now:
+            self._look(optimizer, watched)
+            return
+        self.note("closure")
+        if self.key is not None:
+            self.gradients = watched.fingerprint_before(self.key)
+
+    def _look(self, optimizer: Any, watched: Watched) -> None:
+        """Capture what the step is about to work on; gradients are complete now."""
         if self.key is not None:
             self.gradients = watched.fingerprint_before(self.key)
         if watched.obstacle is None and self._is_due(watched):
