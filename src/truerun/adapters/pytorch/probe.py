@@ -126,7 +126,7 @@ class Probe:
         """A torch scheduler is about to set hyperparameters (what differs until then was the *code*), or has done so."""
         optimizer = getattr(scheduler, "optimizer", None)
         for _ in range(WRAPPERS):
-            watched = self.watched.get(optimizer) if optimizer is not None else None
+            watched = self.watched.get(optimizer) if isinstance(optimizer, torch.optim.Optimizer) else None
             if watched is not None:
                 watched.notice_groups(optimizer, by)
                 return
