@@ -107,6 +107,7 @@ def test_a_pickle_among_the_weights_is_read_and_never_loaded(small):
     found = [finding for finding in findings(small, "weights") if finding.rule == "unsafe-checkpoint"]
     assert [finding.severity for finding in found] == [Severity.CRITICAL]
     assert found[0].evidence["global"] == "posix.system"
+    assert found[0].actor.basis is Basis.FILESYSTEM, "the file is new, so that whoever wrote it can say more"
 
 
 def test_added_rows_name_who_added_them_and_who_proposed_them(small):

@@ -208,9 +208,10 @@ class _Scene:
 
     def _weights(self) -> KindReport:
         findings: list[Finding] = []
+        changes = {change.name: change for change in self._compared() if change.kind is ChangeKind.CHECKPOINT}
         for path in self._resolved.lock.checkpoints:
             with open_source(self._project.root / path) as source:
-                findings += check_checkpoint(path, source)
+                findings += (_caused_by(finding, changes.get(path)) for finding in check_checkpoint(path, source))
         if self._reference:
             findings += check_checkpoints(self._compared(), self._reference)
         looked_at = f"{len(self._resolved.lock.checkpoints)} checkpoints, none loaded"
@@ -255,6 +256,14 @@ class _Scene:
                     person = self._project.people().resolve(record.key, record.index)
                     return record, Actor(id=person.id, basis=Basis.SIGNED) if person else None
         return None
+
+
+def _caused_by(finding: Finding, change: Change | None) -> Finding:
+    """*finding* with the change that brought what it is about, where one is known."""
+    if change is None:
+        return finding
+    evidence = {**finding.evidence, "change": change.id}
+    return dataclasses.replace(finding, evidence=evidence, actor=finding.actor or change.actor)
 
 
 def _same_change(a: Change, b: Change) -> bool:
