@@ -11,8 +11,6 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-pytest.importorskip("sklearn")
-
 from truerun.apps.cli.demo import command
 from truerun.apps.demo.code_edits import CODE_EDITS
 from truerun.apps.demo.edits import AddRows, Replace, SetValue
@@ -89,7 +87,8 @@ def test_a_seed_is_a_story_and_another_seed_is_another(plans):
 @pytest.mark.parametrize("seed", range(3))
 def test_every_edit_applies_to_the_real_files(plans, project, seed):
     """The history is made of edits that work: values are numbers afterwards, code compiles, tables grow."""
-    pl = pytest.importorskip("polars")
+    import polars as pl
+
     plan = plans[seed]
     for edit in (*plan.first_files, *(edit for step in plan.steps for edit in step.edits)):
         edit.apply(project)
@@ -235,7 +234,8 @@ def _accuracy(project, tmp_path):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_slip_and_every_kind_of_lot_harms_on_its_own(optimizer, project, tmp_path):
     """Beyond tolerance, each alone, on the project as it begins; and the project as it begins repeats itself bit for bit."""
-    numpy = pytest.importorskip("numpy")
+    import numpy
+
     plan = next(plan for plan in map(make_plan, range(20)) if plan.optimizer == optimizer)
     for edit in plan.first_files:
         edit.apply(project)

@@ -35,7 +35,8 @@ predictions = "predictions.parquet"
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     """A project with two recorded runs, the second worse."""
-    pl = pytest.importorskip("polars")
+    import polars as pl
+
     monkeypatch.setenv("TRUERUN_CACHE", str(tmp_path / "cache"))
     root = tmp_path / "project"
     root.mkdir()

@@ -181,7 +181,6 @@ truerun.log(quality=1.0 - min(loss.item(), 1.0))
 @pytest.mark.torch
 def test_replay_sets_inert_changes_aside_and_names_the_first_step(stage: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long job: a few replayed steps tell which keys alter the computation, before any full rerun."""
-    pytest.importorskip("torch")
     from truerun.apps import tracing
 
     monkeypatch.setattr(tracing, "REPLAY_PAYS_SECONDS", 0.0)

@@ -227,7 +227,8 @@ def test_no_plain_value_is_refused(value, protocol):
 @pytest.mark.torch
 def test_genuine_torch_checkpoints_are_let_through():
     """State dicts of a model and an optimizer, random states, sparse and half tensors; new and legacy layout."""
-    torch = pytest.importorskip("torch")
+    import torch
+
     model = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.BatchNorm1d(5))
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.randn(3, 4)).sum().backward()
@@ -254,7 +255,8 @@ def test_genuine_torch_checkpoints_are_let_through():
 
 @pytest.mark.torch
 def test_torch_checkpoints_with_a_payload_or_a_wrong_storage_are_refused():
-    torch = pytest.importorskip("torch")
+    import torch
+
     for options in ({}, {"_use_new_zipfile_serialization": False}):
         buffer = io.BytesIO()
         torch.save({"w": torch.ones(3), "p": Payload()}, buffer, **options)
