@@ -234,7 +234,7 @@ def _accuracy(project, tmp_path):
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_slip_and_every_kind_of_lot_harms_on_its_own(optimizer, project, tmp_path):
     """Beyond tolerance, each alone, on the project as it begins; and the project as it begins repeats itself bit for bit."""
-    import numpy
+    import numpy as np
 
     plan = next(plan for plan in map(make_plan, range(20)) if plan.optimizer == optimizer)
     for edit in plan.first_files:
@@ -246,7 +246,7 @@ def test_every_slip_and_every_kind_of_lot_harms_on_its_own(optimizer, project, t
         SetValue(key=slip.key, value=slip.value).apply(project)
         assert _accuracy(project, tmp_path) < before - TOLERANCE, slip
         (project / "config.yaml").write_bytes(config)
-    random = numpy.random.default_rng(7)
+    random = np.random.default_rng(7)
     scanner = Scanner(random)
     for kind in LOT_KINDS:
         AddRows(table="train", contributor="x", lot=choose_lot(scanner, random, kind).lot).apply(project)
