@@ -58,6 +58,18 @@ def test_the_interpreter_is_found_and_not_executed(venv, tmp_path, command):
     assert not list(tmp_path.rglob("executed"))
 
 
+def test_folders_that_a_pth_file_names_are_looked_into(venv, tmp_path):
+    """An environment chained to another by a path-only `.pth`: the other's packages are locked and verified too."""
+    other, site = tmp_path / "shared", venv / "lib/python3.12/site-packages"
+    other.mkdir()
+    install(other, "numpy-2.4.6", RECORD)
+    (site / "shared.pth").write_text(f"# the cluster's\nimport os; os.mkdir('executed')\n{other}\n/nowhere\n")
+    found = interpreter_of("python train.py", tmp_path, venv)
+    assert found.site_packages == (site, other)
+    assert [item.name for item in distributions(found)] == ["numpy", "torch"]
+    assert not list(tmp_path.rglob("executed"))
+
+
 def test_launchers_and_shell_scripts_lead_to_their_interpreter(venv, tmp_path):
     launcher = venv / "bin" / "torchrun"
     launcher.write_text(f"#!{venv}/bin/python\nimport torch\n")
