@@ -264,3 +264,29 @@ def test_torch_processes_are_found_from_outside(script: Path) -> None:
             time.sleep(0.1)
         assert process.torch_processes(child.pid) == {child.pid}
         child.kill()
+
+
+def test_forks_of_a_watched_process_carry_the_probe(tmp_path: Path) -> None:
+    """The accept twin: a data loader's workers are forks; a Python started anew from the same process is not one."""
+    code = (
+        "import mmap, os, subprocess, sys, time\n"
+        "held = open('libtorch_cpu.so', 'rb'); mapped = mmap.mmap(held.fileno(), 0, access=mmap.ACCESS_READ)\n"
+        "fork = os.fork() or time.sleep(30)\n"
+        'again = \'import mmap, time; f = open("libtorch_cpu.so", "rb"); m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ); time.sleep(30)\'\n'
+        "anew = subprocess.Popen([sys.executable, '-c', again])\n"
+        "print(fork, anew.pid, flush=True); time.sleep(30)\n"
+    )
+    (tmp_path / "libtorch_cpu.so").write_bytes(b"not really torch")
+    with subprocess.Popen(
+        [PYTHON, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        fork, anew = map(int, parent.stdout.readline().split())
+        until = time.monotonic() + 20
+        while anew not in process.torch_processes(parent.pid) and time.monotonic() < until:
+            time.sleep(0.05)
+        try:
+            assert process.torch_processes(parent.pid) == {parent.pid, fork, anew}
+            assert process.torch_processes(parent.pid, {parent.pid}) == {anew}
+        finally:
+            os.killpg(parent.pid, signal.SIGKILL)

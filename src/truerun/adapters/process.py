@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -125,25 +125,38 @@ def exit_code(returncode: int) -> int:
     return SIGNALLED - returncode if returncode < 0 else returncode
 
 
-def torch_processes(root: int) -> frozenset[int]:
-    """Descendants of process *root* (and itself) that have torch's library mapped into memory, as far as /proc tells us."""
+def torch_processes(root: int, reporting: Collection[int] = ()) -> frozenset[int]:
+    """
+    Descendants of process *root* (and itself) that have torch's library in memory, as far as /proc tells us.
+
+    Leaves out the processes in *reporting* and their forks, such as a data loader's workers: a fork carries the probe and
+    reports when it has something to say. A process that was started anew has a command line of its own.
+    """
     found = set()
-    for pid in _descendants(root):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", "rb") as maps:
-            if b"libtorch_cpu" in maps.read():
-                found.add(pid)
+    stack: list[tuple[int, bytes | None]] = [(root, None)]
+    while stack:
+        pid, carried = stack.pop()
+        command = _read(f"/proc/{pid}/cmdline")
+        probed = pid in reporting or (carried is not None and command == carried)
+        if not probed and b"libtorch_cpu" in _read(f"/proc/{pid}/maps"):
+            found.add(pid)
+        stack += [(child, command if probed else None) for child in _children(pid)]
     return frozenset(found)
 
 
-def _descendants(root: int) -> Iterator[int]:
-    stack = [root]
-    while stack:
-        pid = stack.pop()
-        yield pid
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with open(f"/proc/{pid}/task/{task}/children") as children:
-                    stack += [int(child) for child in children.read().split()]
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            yield from map(int, _read(f"/proc/{pid}/task/{task}/children").split())
+
+
+def _read(path: str) -> bytes:
+    """What a file of /proc holds; nothing once its process is gone."""
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
 
 
 def cpu_seconds(pid: int) -> float | None:

@@ -30,7 +30,7 @@ from truerun.monitoring.update_mismatch import check_update
 MAX_POINTS = 200_000
 MAX_OF_A_RULE = 20
 QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
-UNWATCHED_SCANS, UNWATCHED_SECONDS = 3, 10.0
+UNWATCHED_SCANS, UNWATCHED_CPU_SECONDS = 3, 10.0
 
 
 @dataclass(slots=True, eq=False)
@@ -165,8 +165,9 @@ class Observer:
             return
         self._next_scan = elapsed + min(15.0, max(1.0, elapsed / 5))
         watched = {known.pid for known in self.processes.values()}
-        for pid in process.torch_processes(child) - watched:
-            self._unwatched[pid] = [*self._unwatched.get(pid, []), elapsed]
+        for pid in process.torch_processes(child, watched):
+            # Processor time, not wall time: on a busy machine importing torch alone can take long.
+            self._unwatched[pid] = [*self._unwatched.get(pid, []), process.cpu_seconds(pid) or 0.0]
         now = time.monotonic()
         for known in self.processes.values():
             quiet = now - known.heard
@@ -175,7 +176,9 @@ class Observer:
                 if known.used is not None and used is not None and used - known.used > 0.2 * min(15.0, quiet):
                     self._report_all(probe_silent.check_quiet(quiet, known.offset + known.steps, known.rank or 0))
                 known.used = used
-        early = [pid for pid, times in self._unwatched.items() if times[-1] - times[0] > UNWATCHED_SECONDS and pid not in watched]
+        early = [
+            pid for pid, used in self._unwatched.items() if used[-1] - used[0] > UNWATCHED_CPU_SECONDS and pid not in watched
+        ]
         if early:
             self._report_all(probe_silent.check_unwatched(len(early), self.steps))
 
@@ -184,7 +187,7 @@ class Observer:
         if not self.request.checks:
             return
         watched = {known.pid for known in self.processes.values()}
-        missing = [pid for pid, times in self._unwatched.items() if len(times) >= UNWATCHED_SCANS and pid not in watched]
+        missing = [pid for pid, used in self._unwatched.items() if len(used) >= UNWATCHED_SCANS and pid not in watched]
         self._report_all(probe_silent.check_unwatched(len(missing), self.steps))
         vanished = sum(known.steps > 0 and known.bye is None for known in self.processes.values())
         self._report_all(
