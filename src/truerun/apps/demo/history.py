@@ -19,7 +19,7 @@ from truerun.apps.demo.team import Member, Team, choose_team
 
 BASE_ROWS = 800
 _Draft = tuple[Member, str, tuple[Edit, ...], str | None]
-OPTIMIZERS = {"adamw": (0.003, 0.01), "sgd": (0.1, 0.0001)}  # learning rate, weight decay
+OPTIMIZERS = {"adamw": (0.006, 0.01), "sgd": (0.15, 0.0001)}  # learning rate, weight decay
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

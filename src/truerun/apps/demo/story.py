@@ -176,9 +176,8 @@ class Story:
         )
         slip, lot, trainee = self.plan.slip, self.plan.bad_lot, self.plan.team.trainee
         terminal.say(f"Among them {trainee.id}, a trainee, set {slip.key} to {slip.value} (“{slip.note}”)")
-        terminal.say(
-            f"and added {len(lot.lot)} scans, {lot.lot.wrong} of them with a wrong label ({lot.kind}). Nobody has looked at either."
-        )
+        terminal.say(f"and added {len(lot.lot)} scans, {lot.lot.wrong} of them with a wrong label ({lot.kind}).")
+        terminal.say(f"{self.plan.team.mentor.id}, the mentor, has answered neither; others have answered later locks.")
 
     def _degrade(self) -> None:
         self.terminal.heading("3  The weekly run gets worse")
