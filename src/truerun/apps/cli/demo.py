@@ -37,6 +37,7 @@ def command(
     if as_json:
         say_json(outcome.as_json())
     elif not quiet:
+        say()
         for line in outcome.summary():
             say(line)
     for line in outcome.missing():

@@ -134,12 +134,12 @@ class Outcome:
     def summary(self) -> tuple[str, ...]:
         """Five lines for the end of the telling."""
         metrics = {name: "none" if value is None else f"{value:.3f}" for name, value in self.metrics.items()}
-        found = "; ".join(f"{item.change.title()} ({item.probability:.1%})" for item in self.found)
+        found = "; ".join(f"{item.change.title()} ({min(item.probability, 0.999):.1%})" for item in self.found)
         who = ", ".join(sorted({item.change.actor.id for item in self.found if item.change.actor is not None}))
         return (
             f"caught      {METRIC} {metrics['reference']} -> {metrics['degraded']}; tolerated were {self.tolerance}",
             f"traced to   {found}; who can say more: {who}",
-            f"cleared     {len(self.legitimate)} legitimate changes, none above {self.highest_legitimate:.1%}",
+            f"cleared     {len(self.legitimate)} legitimate changes, none above {max(self.highest_legitimate, 0.001):.1%}",
             f"restored    {metrics['recovered']}; enforced, the same is held for {self.held.mentor} and, refused, does not run",
             f"report      {self.report}  ({self.seconds:.0f} s in all)",
         )
