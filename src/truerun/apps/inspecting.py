@@ -232,6 +232,8 @@ class _Scene:
 
     def _traced(self, finding: Finding) -> Finding:
         """*finding* with the proposal that brought the change it is about: its signer and its entry."""
+        if finding.actor is None and len(finding.evidence.get("changes", ())) > 1:
+            return finding  # several people's changes: naming the newest would name the wrong one
         origin = self._origin(finding)
         if origin is None:
             return finding
