@@ -14,7 +14,7 @@ hypothesis.settings.load_profile("house")
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-for name in [name for name in os.environ if name.startswith("TRUERUN_")]:
+for name in [name for name in os.environ if name.startswith("TRUERUN_") and name != "TRUERUN_REQUIRE_BROWSER"]:
     del os.environ[name]
 os.environ.pop("SSH_AUTH_SOCK", None)
 os.environ["NO_COLOR"] = "1"
