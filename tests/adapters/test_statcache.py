@@ -77,10 +77,11 @@ def test_a_cache_that_cannot_be_made_is_ignored(tmp_path, old_file):
 
 
 def test_another_process_holding_the_lock_is_no_obstacle(tmp_path, old_file):
+    """The digest is right without the cache, and nothing waits or raises."""
     store = cache(tmp_path)
     holder = sqlite3.connect(tmp_path / "cache" / "stat.db", isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
-    hash_file(old_file, store)
+    assert hash_file(old_file, store) == hash_file(old_file)
     store.close()
     holder.close()
 

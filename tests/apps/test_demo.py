@@ -111,7 +111,12 @@ def test_a_value_is_written_as_yaml_reads_it(project, value):
 def test_every_code_edit_applies_alone(project):
     """They are drawn in any combination."""
     for _, edit in CODE_EDITS:
+        file = project / edit.path
+        before = file.read_text() if file.exists() else ""
         edit.apply(project)
+        assert file.read_text() != before
+        compile(file.read_text(), edit.path, "exec")
+        file.write_text(before)
 
 
 def test_edits_that_do_not_fit_say_so(project):

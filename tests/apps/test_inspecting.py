@@ -156,3 +156,19 @@ def test_each_kind_says_what_it_looked_at(small, kind):
     (report,) = inspect_kinds(project, resolve(project, ENVIRON), find_reference(project), [kind], environ=ENVIRON)
     assert report.kind == kind
     assert report.looked_at
+
+
+def test_rows_that_several_people_brought_name_nobody(small):
+    """One person's rows were proposed, another's are new: the newest proposal's signer is not named for both."""
+    ordinary = [f"{i % 10 + i / 100:.2f},{'cat' if i % 2 else 'dog'},ana" for i in range(60)]
+    small.rows("x,label,added_by", *ordinary)
+    small.lock("data")
+    reference = find_reference(small.project)
+    small.rows("x,label,added_by", *ordinary, "3.5,cat,ana")
+    small.lock("one row more")
+    small.rows("x,label,added_by", *ordinary, "3.5,cat,ana", "4.5,dog,bo")
+    resolved = resolve(small.project, {"PATH": os.environ["PATH"]})
+    (found,) = [item for item in inspect(small.project, resolved, reference, ("data",)) if item.rule == "data-drift"]
+    assert "contributed by ana" in found.message
+    assert "contributed by bo" in found.message
+    assert (found.actor, found.location.entry) == (None, None)
