@@ -17,11 +17,11 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from truerun import __version__
 from truerun.core.attribution import AttributionVerdict
 from truerun.core.codec import to_json
 from truerun.core.finding import Finding
 from truerun.core.incident import Incident
+from truerun.core.version import __version__
 from truerun.core.visible import make_visible
 from truerun.response.curves import describe_curve, render_curve
 from truerun.response.evidence import CONVICTED

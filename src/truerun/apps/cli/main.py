@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
-from truerun import __version__
 from truerun.core.errors import MissingExtraError, StorageError, TruerunError
+from truerun.core.version import __version__
 
 COMMANDS: Mapping[str, str] = {
     "init": "draft truerun.toml from what is here, create the ledger and the first owner",
