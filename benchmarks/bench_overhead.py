@@ -44,8 +44,6 @@ def worker(kind: str, seconds: float) -> None:
     from truerun.adapters.pytorch.probe import current
 
     probe = current()
-    tables = [(table, hook_id, table[hook_id]) for table, hook_id in probe.hooks]
-    watched_backward, plain_backward = torch.autograd.backward, torch.autograd.backward.__wrapped__
     loss, model = build(kind)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
 
@@ -57,21 +55,13 @@ def worker(kind: str, seconds: float) -> None:
             optimizer.step()
         return (time.process_time() - begun) / count
 
-    def watch(on: bool) -> None:
-        probe.hooks = tuple((table, hook_id) for table, hook_id, _ in tables) if on else ()
-        for table, hook_id, hook in tables:
-            if on:
-                table[hook_id] = hook
-            else:
-                table.pop(hook_id, None)
-        torch.autograd.backward = watched_backward if on else plain_backward
-
     steps(8)
+    probe.uninstall()
     count = max(5, int(seconds / (2 * BLOCKS) / steps(5)))
     found = {True: [], False: []}
     for _ in range(BLOCKS):
         for on in (False, True):
-            watch(on)
+            (probe.install if on else probe.uninstall)()
             paused = time.perf_counter()
             found[on].append(steps(count))
             if not on:  # the time without the probe is not time that its budget may use

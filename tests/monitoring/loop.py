@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,23 +56,12 @@ def watching(folder: Path, reference: Reference | None = None, **monitoring: Any
     observer = Observer(request, RunFiles(folder))
     settings = Settings(overhead=section.overhead, every=section.every, coordinates=section.coordinates)
     probe = Probe(settings, Loop(observer))  # type: ignore[arg-type]
-    original = torch.autograd.backward
-
-    def backward(tensors: Any, *args: Any, **kwargs: Any) -> Any:
-        probe.saw_backward(tensors)
-        return original(tensors, *args, **kwargs)
-
-    optim = importlib.import_module("torch.optim.optimizer")
-    before = optim.register_optimizer_step_pre_hook(probe.before_step)
-    after = optim.register_optimizer_step_post_hook(probe.after_step)
-    torch.autograd.backward = backward
+    probe.install()
     try:
         yield observer
         probe.goodbye()
     finally:
-        torch.autograd.backward = original
-        before.remove()
-        after.remove()
+        probe.uninstall()
         observer.files.close()
     assert not probe.off, observer.findings
 

@@ -23,6 +23,7 @@ from truerun.adapters.pytorch.settings import PROBE, REPLAY_KEY, SOCKET, SOURCE,
 from truerun.apps.observing import Observer
 from truerun.apps.run_files import RunFiles
 from truerun.apps.watched_run import Batch, StepRecord, WatchOutcome, WatchRequest
+from truerun.core.codec import to_json
 from truerun.core.run import Overhead
 
 __all__ = ["Batch", "StepRecord", "WatchOutcome", "WatchRequest", "find_program", "watch"]
@@ -99,6 +100,7 @@ def _environment(request: WatchRequest) -> dict[str, str]:
         coordinates=request.monitoring.coordinates,
         stop_after=request.stop_after,
         replay_key=request.replay_key,
+        declared=to_json({name: value for name, value in request.reference.values.items() if name != "groups"}),
     )
     path = env.get("PYTHONPATH")
     shown = {"PYTHONPATH": f"{STARTUP}{os.pathsep}{path}" if path else str(STARTUP), SOURCE: str(PACKAGE_ROOT)}

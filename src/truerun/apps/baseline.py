@@ -28,8 +28,13 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
     values, origins = _declared(project, lock)
     certain = set(values)
     earlier = _earlier_run(history, against)
+    learned: Mapping[str, Any] = {}
+    learned_from, same_program = "", False
     if earlier is not None:
-        _adopt(project, lock, earlier, values=values, origins=origins, certain=certain)
+        assert earlier.finished is not None
+        learned_from = f"run {earlier.id} (entry {earlier.finished.index})"
+        learned = earlier.finished.fact.effective.get("learned", {})
+        same_program = _adopt(project, lock, earlier, learned_from, values=values, origins=origins, certain=certain)
     for name in GUESSED:
         found = [(key, path) for key, path in _keys(lock) if key.rpartition(".")[2] in ALIASES[name]]
         if name not in values and len(found) == 1 and "groups" not in values:
@@ -37,7 +42,14 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
             value = lock.config[path].keys[key].value
             if isinstance(value, int | float) and not isinstance(value, bool):
                 values[name], origins[name] = value, f"{path} {key}"
-    return Reference(values=values, origins=origins, certain=frozenset(certain))
+    return Reference(
+        values=values,
+        origins=origins,
+        certain=frozenset(certain),
+        learned=learned,
+        learned_from=learned_from,
+        same_program=same_program,
+    )
 
 
 def _declared(project: Project, lock: Lock) -> tuple[dict[str, Any], dict[str, str]]:
@@ -77,15 +89,22 @@ def _earlier_run(history: History | None, against: str | None) -> RunHistory | N
 
 
 def _adopt(
-    project: Project, lock: Lock, earlier: RunHistory, *, values: dict[str, Any], origins: dict[str, str], certain: set[str]
-) -> None:
+    project: Project,
+    lock: Lock,
+    earlier: RunHistory,
+    origin: str,
+    *,
+    values: dict[str, Any],
+    origins: dict[str, str],
+    certain: set[str],
+) -> bool:
+    """Take over what the *earlier* run had; whether code, command and environment are the same as then."""
     assert earlier.finished is not None
     effective = earlier.finished.fact.effective
     digest = earlier.started.fact.lock
     old = _stored(project, digest) if digest is not None else None
     same_lock = digest == lock.digest
     explained = not same_lock and (old is None or _reprogrammed(old, lock))
-    origin = f"run {earlier.id} (entry {earlier.finished.index})"
     if same_lock and "groups" in effective and not certain & set(NUMBERS):
         values["groups"], origins["groups"] = effective["groups"], origin
         certain.add("groups")
@@ -98,6 +117,7 @@ def _adopt(
         values[name], origins[name] = value, origin
         if not explained:
             certain.add(name)
+    return not explained
 
 
 def _stored(project: Project, digest: Any) -> Lock | None:

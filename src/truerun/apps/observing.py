@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from truerun.adapters import process
 from truerun.adapters.probe_socket import Event, Line
 from truerun.adapters.probe_values import parse_discontinuity, parse_optimizer, parse_sample
 from truerun.adapters.pytorch.frames import Frame
+from truerun.apps.judging import make_judges
+from truerun.apps.judging.judge import Optimizer, Process
 from truerun.apps.run_files import RunFiles
 from truerun.apps.watched_run import Batch, StepRecord, WatchRequest
 from truerun.core.canonical import MAX_EXACT_INTEGER
@@ -22,7 +23,6 @@ from truerun.core.run import MetricPoint
 from truerun.monitoring import metric_not_finite, probe_silent, process_killed, update_unchecked
 from truerun.monitoring.changed_between_steps import check_continuity
 from truerun.monitoring.hyperparameter_drift import HyperparameterWatch, check_seed
-from truerun.monitoring.observation import OptimizerSeen
 from truerun.monitoring.reference import Reference
 from truerun.monitoring.step_skipped import StepPattern, check_never_stepped, check_without_gradients
 from truerun.monitoring.update_mismatch import check_update
@@ -31,36 +31,7 @@ MAX_POINTS = 200_000
 MAX_OF_A_RULE = 20
 QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
 UNWATCHED_SCANS, UNWATCHED_CPU_SECONDS = 3, 10.0
-
-
-@dataclass(slots=True, eq=False)
-class Optimizer:
-    """One optimizer of one process and what follows it from step to step."""
-
-    seen: OptimizerSeen
-    hyperparameters: HyperparameterWatch
-    pattern: StepPattern
-    groups: list[Mapping[str, Any]] = field(default_factory=list)
-    samples: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """One process that said hello: its rank once it has stepped, and how far it has come."""
-
-    pid: int
-    hello: Mapping[str, Any]
-    rank: int | None = None
-    offset: int = 0
-    steps: int = 0
-    spent: float = 0.0
-    bye: Mapping[str, Any] | None = None
-    open: bool = True
-    heard: float = field(default_factory=time.monotonic)
-    rhythm: float = 0.0
-    used: float | None = None
-    seed: int | None = None
-    optimizers: dict[int, Optimizer] = field(default_factory=dict)
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError)
 
 
 class Observer:
@@ -85,6 +56,8 @@ class Observer:
         self._reach: dict[int, int] = {}
         self._batched: dict[int, int] = {}
         self._cost = 0.0
+        self.judges = make_judges(request)
+        self._by_kind = {kind: judge for judge in self.judges for kind in judge.kinds}
 
     @property
     def steps(self) -> int:
@@ -122,7 +95,9 @@ class Observer:
         if first is None:
             return {}
         seed = first.seed if first.seed is None or abs(first.seed) <= MAX_EXACT_INTEGER else str(first.seed)
-        return {**first.optimizers[min(first.optimizers)].hyperparameters.effective(), "seed": seed}
+        learned = {judge.name: dict(found) for judge in self.judges if (found := judge.learned())}
+        shown = {**first.optimizers[min(first.optimizers)].hyperparameters.effective(), "seed": seed}
+        return {**shown, "learned": learned} if learned else shown
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -153,15 +128,24 @@ class Observer:
             return
         if known is None:
             known = self.processes[event.line] = Process(event.line.pid, {})
-        handler = getattr(self, f"_on_{event.frame.header['kind']}", None)
-        if handler is not None:
-            # A frame that does not hold what its kind promises was not made by our probe: it counts as not received.
-            with contextlib.suppress(KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError):
+        kind = event.frame.header["kind"]
+        handler, judge = getattr(self, f"_on_{kind}", None), self._by_kind.get(kind)
+        # A frame that does not hold what its kind promises was not made by our probe: it counts as not received.
+        with contextlib.suppress(*MALFORMED):
+            if handler is not None:
                 handler(event.line, known, event.frame)
+            elif judge is not None:
+                begun = time.thread_time()
+                self._report_all(judge.take(known, event.frame))
+                self._cost = 0.9 * self._cost + 0.1 * (time.thread_time() - begun)
 
     def tick(self, child: int, elapsed: float) -> None:
         """Called a few times a second while the command runs: looks for what does not report by itself."""
-        if not self.request.checks or elapsed < self._next_scan:
+        if not self.request.checks:
+            return
+        for judge in self.judges:
+            self._report_all(judge.tick(list(self.processes.values()), child))
+        if elapsed < self._next_scan:
             return
         self._next_scan = elapsed + min(15.0, max(1.0, elapsed / 5))
         watched = {known.pid for known in self.processes.values()}
@@ -186,6 +170,8 @@ class Observer:
         """The command has ended."""
         if not self.request.checks:
             return
+        for judge in self.judges:
+            self._report_all(judge.finish(list(self.processes.values())))
         watched = {known.pid for known in self.processes.values()}
         missing = [pid for pid, used in self._unwatched.items() if len(used) >= UNWATCHED_SCANS and pid not in watched]
         self._report_all(probe_silent.check_unwatched(len(missing), self.steps))
@@ -245,7 +231,7 @@ class Observer:
             self._on_step(known, row)
 
     def _on_step(self, known: Process, row: list[Any]) -> None:
-        step, number, own_step, backwards, loss, checked, held, fingerprint, rates, groups, notes = row
+        step, number, own_step, backwards, loss, checked, held, fingerprint, rates, groups, notes, extra = row
         at, rank = known.offset + int(step), known.rank or 0
         self._report_all(probe_silent.check_gap(known.offset + known.steps + 1, at, rank))
         known.rhythm = 0.9 * known.rhythm + 0.1 * (time.monotonic() - known.heard)
@@ -261,11 +247,21 @@ class Observer:
             checked=bool(checked),
             fingerprint=fingerprint,
         )
-        shown = {"own_step": own_step, "held": held, "notes": notes} | ({"groups": groups} if groups is not None else {})
+        shown = {
+            "own_step": own_step,
+            "held": held,
+            "notes": notes,
+            **({"groups": groups} if groups is not None else {}),
+            **extra,
+        }
         self.files.step(rank, {**{name: getattr(record, name) for name in StepRecord.__slots__}, **shown})
         if self.request.keep_records and rank == 0:
             self.records.append(record)
-        self._judge_step(known.optimizers[record.optimizer], record, rates, groups, frozenset(map(str, notes)))
+        said = frozenset(map(str, notes))
+        self._judge_step(known.optimizers[record.optimizer], record, rates, groups, said)
+        for judge in self.judges:
+            with contextlib.suppress(*MALFORMED):
+                self._report_all(judge.step(known, record, said, extra.get(judge.name, {})))
 
     def _judge_step(self, optimizer: Optimizer, record: StepRecord, rates: list[Any], groups: Any, notes: frozenset[str]) -> None:
         if groups is not None:
@@ -353,7 +349,9 @@ class Observer:
 
     def _on_fault(self, line: Line, known: Process, frame: Frame) -> None:
         what = str(frame.header["what"])[:400]
-        self._unseen(probe_silent.check_fault(known.offset + known.steps, what, known.rank or 0))
+        sense = frame.header.get("sense")
+        step, rank = known.place(known.steps)
+        self._unseen(probe_silent.check_fault(step, what, rank, str(sense)[:40] if sense is not None else None))
 
     def _on_bye(self, line: Line, known: Process, frame: Frame) -> None:
         header = known.bye = frame.header
@@ -365,3 +363,6 @@ class Observer:
             self._check_stalled(known, int(header["since"]), ended=True)
         else:
             self._report_all(check_never_stepped(int(header["backwards"]), int(header["optimizers"]), rank, ended=True))
+        for judge in self.judges:
+            with contextlib.suppress(*MALFORMED):
+                self._report_all(judge.ended(known))

@@ -62,12 +62,13 @@ def check_gap(expected: int, got: int, rank: int) -> tuple[Finding, ...]:
     )
 
 
-def check_fault(step: int, what: str, rank: int) -> tuple[Finding, ...]:
-    """A finding: the probe met a fault of its own (*what*) and stopped watching after *step*."""
+def check_fault(step: int, what: str, rank: int, sense: str | None = None) -> tuple[Finding, ...]:
+    """A finding: the probe, or one *sense* of it, met a fault of its own (*what*) and stopped watching after *step*."""
+    stopped = "stopped watching" if sense is None else f"watches {sense} no longer"
     return (
         RULE.finding(
-            Subject(kind="run", name="probe"),
-            f"The probe met a fault after step {step} and stopped watching; training was not touched: {what}",
+            Subject(kind="run", name="probe", key=sense),
+            f"The probe met a fault after step {step} and {stopped}; training was not touched: {what}",
             evidence={"fault": what},
             location=Location(step=step, rank=rank),
             severity=Severity.WARNING,

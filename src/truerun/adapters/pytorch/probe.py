@@ -8,7 +8,6 @@ random number generator, writes to no tensor. On any fault of its own it stops a
 from __future__ import annotations
 
 import atexit
-import functools
 import importlib
 import os
 import sys
@@ -21,8 +20,11 @@ import torch
 
 from truerun.adapters.pytorch.budget import FULL_STEPS, Budget
 from truerun.adapters.pytorch.channel import Channel
+from truerun.adapters.pytorch.sense import Sense
+from truerun.adapters.pytorch.senses import make_senses
 from truerun.adapters.pytorch.settings import SOCKET, Settings, parse_settings
 from truerun.adapters.pytorch.watched import Buffers, Watched
+from truerun.adapters.pytorch.wrapping import Look, calling, replace
 
 FIRST_NONCE_SECONDS = 0.1
 NONCE_SECONDS = 0.005
@@ -51,6 +53,8 @@ class Probe:
         self.gradients = b""
         self.off = False
         self.hooks: tuple[Any, ...] = ()
+        self.senses = make_senses(self)
+        self._undo: list[Callable[[], None]] = []
 
     # What the program does, seen from outside of it.
 
@@ -85,7 +89,7 @@ class Probe:
         self.budget.spent_seconds += _clock() - begun
         if closure is None or self.off:
             return None
-        wrapped = _calling(closure, self, lambda *_, **__: self._look(optimizer, self.watched[optimizer]))
+        wrapped = calling(closure, self, after=lambda *_, **__: self._look(optimizer, self.watched[optimizer]))
         return ((args[0], wrapped, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": wrapped})
 
     def after_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
@@ -101,7 +105,7 @@ class Probe:
         if self.settings.stop_after is not None and self.steps >= self.settings.stop_after:
             self._stop()
 
-    def saw_backward(self, tensors: Any) -> None:
+    def before_backward(self, tensors: Any = None, *_: Any, **__: Any) -> None:
         """`torch.autograd.backward` was called on *tensors*."""
         self.backwards += 1
         self.total_backwards += 1
@@ -116,6 +120,11 @@ class Probe:
         if self.hooks and any(hook_id not in table for table, hook_id in self.hooks):
             self.hooks = ()
             self.channel.send({"kind": "unhooked", "step": self.steps})
+        self._ask(Sense.before_backward, tensors)
+
+    def after_backward(self, tensors: Any = None, *_: Any, **__: Any) -> None:
+        """`torch.autograd.backward` has run on *tensors*."""
+        self._ask(Sense.after_backward, tensors)
 
     def note(self, what: str) -> None:
         """Something legal that explains a change before the next step."""
@@ -158,11 +167,13 @@ class Probe:
             self.gradients = watched.fingerprint_before(self.key)
         if watched.obstacle is None and self._is_due(watched):
             watched.before(optimizer, self._nonce(watched))
+        self._ask(Sense.before_step, watched, optimizer)
 
     def _after(self, optimizer: Any) -> None:
         watched = self.watched[optimizer]
         begun = _clock()
         checked = watched.after(optimizer)
+        self._ask(Sense.after_step, watched, optimizer)
         loss = self._read_loss(sampled=checked is not None)
         fingerprint = watched.fingerprint(loss, self.gradients) if self.key is not None else None
         # Learning rates change all the time and travel with each row, the rest only when it changes.
@@ -171,7 +182,11 @@ class Probe:
         groups = [dict(group) for group in watched.groups] if rest != watched.sent else None
         watched.sent = rest
         row = [self.steps, watched.number, watched.steps, self.backwards, loss, checked is not None, self.held]
-        self.rows.append([*row, fingerprint, rates, groups, [*self.notes, *watched.notes]])
+        extra = {sense.name: sense.extra for sense in self.senses if sense.extra}
+        self.rows.append([*row, fingerprint, rates, groups, [*self.notes, *watched.notes], extra])
+        for sense in self.senses:
+            if sense.extra:
+                sense.extra = {}
         self.backwards, self.notes, watched.notes = 0, [], []
         if checked is not None:
             self._flush()
@@ -192,9 +207,11 @@ class Probe:
             self.numbered += 1
             self.watched[optimizer] = watched
             self.channel.send(watched.describe(optimizer))
+            self._ask(Sense.new_optimizer, watched, optimizer)
         elif watched.changed_shape(optimizer):
             watched.adopt(optimizer, self.settings.coordinates)
             self.channel.send({**watched.describe(optimizer), "again": True, "step": self.steps})
+            self._ask(Sense.new_optimizer, watched, optimizer)
         return watched
 
     def _is_due(self, watched: Watched) -> bool:
@@ -253,6 +270,7 @@ class Probe:
     def goodbye(self) -> None:
         """The last frame of a process that ends in the ordinary way."""
         if self.channel.open(self.hello()):
+            self._ask(Sense.goodbye)
             self._flush()
             last = {
                 "steps": self.steps,
@@ -274,68 +292,91 @@ class Probe:
     def _fault(self, error: Exception) -> None:
         self.off = True
         self._flush()
-        self.channel.send({"kind": "fault", "step": self.steps, "what": f"{type(error).__name__}: {error}"[:400]})
+        self.channel.send({"kind": "fault", "step": self.steps, "what": _words(error)})
+
+    # Looks at what torch does, and their guard.
+
+    def tell(self, seen: Look, args: Any, kwargs: Any) -> None:
+        """Call *seen*, timed; an error of its own ends the watching and goes no further."""
+        if self.off:
+            return
+        begun = _clock()
+        try:
+            seen(*args, **kwargs)
+        except Exception as error:  # a fault of the watcher must never reach the program
+            self._fault(error)
+        self.budget.spent_seconds += _clock() - begun
+
+    def guard(self, sense: Sense, seen: Look, args: Any, kwargs: Any) -> None:
+        """Call *seen* of *sense*, timed; an error of its own ends the sense and goes no further."""
+        begun = _clock()
+        self._guarded(sense, seen, *args, **kwargs)
+        self.budget.spent_seconds += _clock() - begun
+
+    def _ask(self, question: Callable[..., None], *args: Any) -> None:
+        """Put *question*, a method of Sense, to every sense; the caller keeps the time."""
+        for sense in self.senses:
+            self._guarded(sense, getattr(sense, question.__name__), *args)
+
+    def _guarded(self, sense: Sense, seen: Look, *args: Any, **kwargs: Any) -> None:
+        if self.off or sense.off:
+            return
+        try:
+            seen(*args, **kwargs)
+        except Exception as error:  # a fault of the watcher must never reach the program
+            sense.off = True
+            self.channel.send({"kind": "fault", "step": self.steps, "sense": sense.name, "what": _words(error)})
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Put make(original) in the place of a function of *owner* until `uninstall`."""
+        self._undo.append(replace(owner, name, make))
+
+    def install(self) -> None:
+        """Begin to look: hooks and wrappers in torch."""
+        optim = importlib.import_module("torch.optim.optimizer")
+        before = optim.register_optimizer_step_pre_hook(self.before_step)
+        after = optim.register_optimizer_step_post_hook(self.after_step)
+        self.hooks = ((optim._global_optimizer_pre_hooks, before.id), (optim._global_optimizer_post_hooks, after.id))  # noqa: SLF001
+        self._undo += [before.remove, after.remove]
+        self._wrap(torch.autograd, "backward", before=self.before_backward, after=self.after_backward)
+        schedulers = torch.optim.lr_scheduler
+        for kind in list(vars(schedulers).values()):
+            if isinstance(kind, type) and issubclass(kind, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
+                self._wrap(kind, "step", before=self._before_scheduler, after=self._after_scheduler)
+        self._noting(torch.optim.Optimizer, "load_state_dict", "load_state_dict")
+        self._noting(torch.nn.Module, "load_state_dict", "load_state_dict")
+        self._noting(torch.amp.GradScaler, "step", "grad_scaler")
+        for sense in self.senses:
+            self._guarded(sense, sense.install)
+
+    def uninstall(self) -> None:
+        """Leave torch as it was found."""
+        self.hooks = ()
+        while self._undo:
+            self._undo.pop()()
+
+    def _before_scheduler(self, scheduler: Any, *_: Any, **__: Any) -> None:
+        self.scheduled(scheduler, "code")
+
+    def _after_scheduler(self, scheduler: Any, *_: Any, **__: Any) -> None:
+        self.scheduled(scheduler, "scheduler")
+        self.note("scheduler")
+
+    def _noting(self, kind: type, method: str, what: str) -> None:
+        self._wrap(kind, method, after=lambda *_, **__: self.note(what))
+
+    def _wrap(self, owner: Any, name: str, *, before: Look | None = None, after: Look | None = None) -> None:
+        self.replace(owner, name, lambda original: calling(original, self, before=before, after=after))
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:400]
 
 
 def _living_optimizers() -> int:
     import gc
 
     return sum(issubclass(type(thing), torch.optim.Optimizer) for thing in gc.get_objects())
-
-
-def _calling(original: Callable[..., Any], probe: Probe, seen: Callable[..., None], *, first: bool = False) -> Callable[..., Any]:
-    """*original* with a call of *seen* (same arguments) before or after; errors of *seen* are the probe's own."""
-
-    @functools.wraps(original)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        if first:
-            _tell(probe, seen, args, kwargs)
-        result = original(*args, **kwargs)
-        if not first:
-            _tell(probe, seen, args, kwargs)
-        return result
-
-    return wrapper
-
-
-def _tell(probe: Probe, seen: Callable[..., None], args: Any, kwargs: Any) -> None:
-    if probe.off:
-        return
-    begun = _clock()
-    try:
-        seen(*args, **kwargs)
-    except Exception as error:  # a fault of the watcher must never reach the program
-        probe._fault(error)  # noqa: SLF001 (same module)
-    probe.budget.spent_seconds += _clock() - begun
-
-
-def _install(probe: Probe) -> None:
-    optim = importlib.import_module("torch.optim.optimizer")
-    before = optim.register_optimizer_step_pre_hook(probe.before_step)
-    after = optim.register_optimizer_step_post_hook(probe.after_step)
-    probe.hooks = ((optim._global_optimizer_pre_hooks, before.id), (optim._global_optimizer_post_hooks, after.id))  # noqa: SLF001
-    torch.autograd.backward = _calling(
-        torch.autograd.backward, probe, lambda tensors=None, *_, **__: probe.saw_backward(tensors), first=True
-    )
-    schedulers = torch.optim.lr_scheduler
-    for kind in list(vars(schedulers).values()):
-        if isinstance(kind, type) and issubclass(kind, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
-            _wrap(kind, "step", lambda step: _calling(step, probe, lambda it, *_, **__: probe.scheduled(it, "code"), first=True))
-            _wrap(kind, "step", lambda step: _calling(step, probe, lambda it, *_, **__: probe.scheduled(it, "scheduler")))
-            _noting(probe, kind, "step", "scheduler")
-    _noting(probe, torch.optim.Optimizer, "load_state_dict", "load_state_dict")
-    _noting(probe, torch.nn.Module, "load_state_dict", "load_state_dict")
-    _noting(probe, torch.amp.GradScaler, "step", "grad_scaler")
-
-
-def _noting(probe: Probe, kind: type, method: str, what: str) -> None:
-    _wrap(kind, method, lambda original: _calling(original, probe, lambda *_, **__: probe.note(what)))
-
-
-def _wrap(kind: type, method: str, wrapper: Callable[[Any], Any]) -> None:
-    original = vars(kind).get(method)
-    if callable(original):
-        setattr(kind, method, wrapper(original))
 
 
 _probe: Probe | None = None
@@ -355,7 +396,7 @@ def start() -> None:
     probe = Probe(parse_settings(), Channel(path))
     if probe.channel.open(probe.hello()):
         try:
-            _install(probe)
+            probe.install()
         except Exception as error:  # a torch that is not as expected: say so and leave the program alone
             probe._fault(error)  # noqa: SLF001 (same module)
             return

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 SOCKET = "TRUERUN_SOCKET"
 SOURCE = "TRUERUN_SOURCE"
@@ -21,7 +22,8 @@ class Settings:
 
     `every` forces the distance between full checks (1 = each step), else `overhead` (a share of the run time) decides;
     `coordinates` is how many are looked at in one check. `stop_after` ends the process with exit code 0 right after that
-    optimizer step. With a `replay_key` every step gets a fingerprint over loss, gradients and parameters.
+    optimizer step. With a `replay_key` every step gets a fingerprint over loss, gradients and parameters. `declared` is
+    what `[training]` says, by name, for the senses that look for it.
     """
 
     overhead: float = 0.02
@@ -29,11 +31,14 @@ class Settings:
     coordinates: int = 256
     stop_after: int | None = None
     replay_key: str | None = None
+    declared: Mapping[str, Any] = field(default_factory=dict)
 
 
 def render_settings(settings: Settings) -> dict[str, str]:
     """Environment variables for *settings*. Law: parse_settings(render_settings(s)) == s."""
-    shown = {"overhead": settings.overhead, "every": settings.every, "coordinates": settings.coordinates}
+    shown: dict[str, Any] = {"overhead": settings.overhead, "every": settings.every, "coordinates": settings.coordinates}
+    if settings.declared:
+        shown["declared"] = dict(settings.declared)
     variables = {PROBE: json.dumps(shown)}
     if settings.stop_after is not None:
         variables[STOP_AFTER] = str(settings.stop_after)

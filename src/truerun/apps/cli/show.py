@@ -111,7 +111,7 @@ def _show_end(finished: Any, looks: dict[str, Any]) -> None:
     for name, value in finished.metrics.items():
         say(f"  metric    {escape(name)} {value:.6g}")
     for name, value in finished.effective.items():
-        if name != "groups":
+        if name not in ("groups", "learned"):
             say(f"  used      {escape(name)} {escape(str(value))}")
     say(f"  watching  cost {finished.overhead.seconds:.2f} s, {finished.overhead.fraction:.1%} of the run")
     if looks.get("checked"):

@@ -1,0 +1,63 @@
+"""Puts a look before or after a function of torch. What the function takes, does, returns and raises stays as it is."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Protocol
+
+Look = Callable[..., object]
+
+
+class Watcher(Protocol):
+    """Whoever looks: `tell` calls *seen* with the arguments of the watched call, and keeps its errors from the program."""
+
+    def tell(self, seen: Look, args: Any, kwargs: Any) -> None:
+        """Call seen(*args, **kwargs); never raises."""
+
+
+def calling(original: Callable[..., Any], watcher: Watcher, *, before: Look | None = None, after: Look | None = None) -> Any:
+    """*original* with a call of *before* and of *after* around it, both with its arguments. *after* is left out when it raises."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if before is not None:
+            watcher.tell(before, args, kwargs)
+        result = original(*args, **kwargs)
+        if after is not None:
+            watcher.tell(after, args, kwargs)
+        return result
+
+    return wrapper
+
+
+def returning(original: Callable[..., Any], watcher: Watcher, look: Look) -> Any:
+    """*original* with a call of *look*, which gets the result first and then the arguments, after it returned."""
+
+    @functools.wraps(original)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        watcher.tell(look, (result, *args), kwargs)
+        return result
+
+    return wrapper
+
+
+def replace(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:
+    """
+    Put make(original) in the place of the function *name* that *owner* (a class or a module) itself defines.
+
+    Returns what takes it out again, unless somebody else has put something there in the meantime. Does nothing where
+    *owner* defines no such function.
+    """
+    original = vars(owner).get(name)
+    if not callable(original):
+        return lambda: None
+    ours = make(original)
+    setattr(owner, name, ours)
+
+    def undo() -> None:
+        if vars(owner).get(name) is ours:
+            setattr(owner, name, original)
+
+    return undo
