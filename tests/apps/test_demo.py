@@ -74,6 +74,25 @@ def test_nothing_after_the_slip_undoes_it_and_somebody_can_still_answer(plans):
         assert not {step.author.id for step in plan.steps[first:]} & {member.id for member in plan.team.maintainers}
 
 
+def test_every_answer_is_one_that_the_policy_counts():
+    """
+    Seed 20 once had its trainee's honest rows approved by somebody else than the mentor: nothing after them counted as
+    approved, until a maintainer with changes among them could not answer any more and the story ended.
+    """
+    for seed in range(40):
+        plan, waiting = make_plan(seed), set()
+        planted = False
+        for turn, step in enumerate(plan.steps):
+            waiting.add(step.author.id)
+            planted = planted or step.planted is not None
+            if step.planted is None:
+                approver = plan.team.approver(step.author, turn, mentor_away=planted)
+                assert approver.id not in waiting, f"seed {seed}, step {turn}"
+                if not planted:
+                    assert step.author != plan.team.trainee or approver == plan.team.mentor, f"seed {seed}, step {turn}"
+                    waiting = set()
+
+
 def test_a_seed_is_a_story_and_another_seed_is_another(plans):
     """The same seed gives the same plan to the last pixel; seeds differ in who, what and when."""
     again = make_plan(0)

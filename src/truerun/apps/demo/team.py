@@ -50,7 +50,9 @@ class Team:
         return self.members[1:]
 
     def approver(self, author: Member, turn: int, *, mentor_away: bool) -> Member:
-        """Somebody who may approve what *author* proposes; *mentor_away* leaves the trainee's mentor out."""
+        """Who approves what *author* proposes: a trainee's mentor for the trainee; *mentor_away* leaves the mentor out."""
+        if author == self.trainee and not mentor_away:
+            return self.mentor
         able = [
             member
             for member in (*self.maintainers, self.owner)
