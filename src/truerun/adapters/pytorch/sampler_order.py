@@ -7,11 +7,12 @@ themselves are known, not what derives from them. Works on generators of its own
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.utils.data import BatchSampler, DistributedSampler
+from torch.utils.data import BatchSampler, DistributedSampler, Subset
 from torch.utils.data.sampler import RandomSampler, SequentialSampler, SubsetRandomSampler, WeightedRandomSampler
 
 MAX_ITEMS = 4_000_000
@@ -77,6 +78,17 @@ def plan_of(index_sampler: Any, dataset: Any) -> Plan:
         drop_last=getattr(index_sampler, "drop_last", False) is True,
         **extra,
     )
+
+
+def root_of(dataset: Any) -> tuple[int | None, Sequence[int] | None]:
+    """The length of the data set that *dataset* is a `Subset` of, over any number of them, and which of its items it has."""
+    rows: Sequence[int] | None = None
+    while type(dataset) is Subset:
+        rows = list(dataset.indices) if rows is None else [dataset.indices[row] for row in rows]
+        dataset = dataset.dataset
+        if len(rows) > MAX_ITEMS:
+            return None, None
+    return _length(dataset), rows
 
 
 def expected_order(index_sampler: Any) -> Any:

@@ -2,70 +2,124 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from truerun.adapters.pytorch.frames import Frame
+from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.watched_run import WatchRequest
+from truerun.monitoring.batch_content import LabelWatch, LossLabels
 from truerun.monitoring.batch_coverage import Coverage
 from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen
+from truerun.monitoring.observation import Numbers
 
-MAX_OPEN = 256
+MAX_OPEN, MAX_WAITING = 256, 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LossTook:
+    """A batch whose labels in the loss are not all those of the loader; `agreed` batches before it were alike."""
+
+    indices: Indices
+    labels: Numbers
+    targets: Numbers
+    first_field: bool
+    agreed: int
+    step: int
+
+
+@dataclass(slots=True, eq=False)
+class Loader:
+    """One kind of loader of one process and what follows it. `rows` are the items of the whole that its data set has."""
+
+    seen: LoaderSeen
+    loss: LossLabels
+    labels: list[LabelWatch] = field(default_factory=list)
+    rows: Indices | None = None
+    passes: int = 0
+    waiting: list[LossTook] = field(default_factory=list)
+
+    def rows_of(self, indices: Indices) -> Indices:
+        """The rows of the whole data set that *indices* stand for, -1 for an index that it does not have."""
+        if self.rows is None:
+            return indices
+        outside = (indices < 0) | (indices >= len(self.rows))
+        return np.where(outside, -1, self.rows[np.where(outside, 0, indices)])
+
+    @property
+    def confirmed(self) -> LabelWatch | None:
+        """The comparison with a declared column that has proved to be one, if any."""
+        return next((watch for watch in self.labels if watch.confirmed), None)
+
+    @property
+    def undecided(self) -> bool:
+        """Whether a declared column may still prove to be the one."""
+        return self.confirmed is None and any(not watch.hopeless for watch in self.labels) and self.passes < 2
+
+
+@dataclass(slots=True, eq=False)
+class Open:
+    """A pass that has not ended: its coverage, and how many labels had been compared and were wrong before it."""
+
+    coverage: Coverage
+    loader: Loader
+    departed: bool = False
+    compared: int = 0
+    wrong: int = 0
 
 
 class BatchesJudge(Judge):
-    """Takes `loader`, `pass` and `batches` frames."""
+    """Takes what the sense of the same name hands over: loaders, passes, batches, and labels that the loss took."""
 
     name = "batches"
-    kinds = frozenset({"loader", "pass", "batches"})
+    kinds = frozenset({"loader", "root", "pass", "batches", "targets"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
-        self._loaders: dict[tuple[Process, int], LoaderSeen] = {}
-        self._passes: dict[tuple[Process, int], Coverage] = {}
-        self._epochs: Counter[tuple[Process, int]] = Counter()
-        self._departed: set[tuple[Process, int]] = set()
+        self._columns = LabelColumns(request.data)
+        self._loaders: dict[tuple[Process, int], Loader] = {}
+        self._open: dict[tuple[Process, int], Open] = {}
 
     def take(self, known: Process, frame: Frame) -> Findings:
         """One frame."""
-        kind = frame.header["kind"]
-        if kind == "loader":
-            return self._on_loader(known, frame.header)
-        if kind == "pass":
-            return self._on_pass(known, frame.header)
-        return self._on_batches(known, frame)
+        header = frame.header
+        number = int(header["loader"])
+        if header["kind"] == "loader":
+            seen = _parse_loader(known, number, header)
+            self._loaders[known, number] = Loader(seen, LossLabels(seen))
+            return ()
+        loader = self._loaders[known, number]
+        if header["kind"] == "root":
+            return self._on_root(loader, frame)
+        if header["kind"] == "pass":
+            return self._on_pass(known, loader, header)
+        if header["kind"] == "targets":
+            return self._on_targets(known, loader, frame)
+        return self._on_batches(known, loader, frame)
 
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Passes that are still open were cut off with their process."""
-        self._passes.clear()
+        self._open.clear()
+        found: Findings = ()
+        for loader in self._loaders.values():
+            found += self._judge_losses(loader)
+        return found
+
+    def _on_root(self, loader: Loader, frame: Frame) -> Findings:
+        items = _count(frame.header["items"])
+        loader.rows = _column(frame, "rows").astype(np.int64) if "rows" in frame.buffers else None
+        loader.labels = [LabelWatch(loader.seen, column) for column in self._columns.of_length(items)]
         return ()
 
-    def _on_loader(self, known: Process, header: Mapping[str, Any]) -> Findings:
-        number = int(header["loader"])
-        size = header["batch_size"]
-        self._loaders[known, number] = LoaderSeen(
-            number=number,
-            rank=_rank(known),
-            dataset=str(header["dataset"])[:200],
-            sampler=str(header["sampler"])[:200],
-            batch_sampler=str(header["batch_sampler"])[:200],
-            batch_size=size if type(size) is int else None,
-            drop_last=header["drop_last"] is True,
-            workers=int(header["workers"]),
-            indexed=header["indexed"] is True,
-        )
-        return ()
-
-    def _on_pass(self, known: Process, header: Mapping[str, Any]) -> Findings:
-        loader = self._loaders[known, int(header["loader"])]
-        self._epochs[known, loader.number] += 1
+    def _on_pass(self, known: Process, loader: Loader, header: Mapping[str, Any]) -> Findings:
+        loader.passes += 1
         seen = PassSeen(
-            loader=loader,
-            epoch=self._epochs[known, loader.number],
+            loader=loader.seen,
+            epoch=loader.passes,
             step=known.place(int(header["step"]))[0],
             rule=str(header["rule"]),
             sampler=str(header["sampler"])[:200],
@@ -74,33 +128,86 @@ class BatchesJudge(Judge):
             batch_size=_count(header["batch_size"]),
             drop_last=header["drop_last"] is True,
         )
-        if len(self._passes) < MAX_OPEN:
-            self._passes[known, int(header["pass"])] = Coverage(seen)
+        if len(self._open) < MAX_OPEN:
+            self._open[known, int(header["pass"])] = Open(Coverage(seen), loader)
         return ()
 
-    def _on_batches(self, known: Process, frame: Frame) -> Findings:
+    def _on_batches(self, known: Process, loader: Loader, frame: Frame) -> Findings:
         header = frame.header
         key = (known, int(header["pass"]))
-        coverage = self._passes[key]
+        opened = self._open[key]
+        coverage = opened.coverage
         indices = _column(frame, "indices").astype(np.int64)
         step = known.place(int(header["step"]))[0]
         found = coverage.add(indices, step)
         differs = header["differs"]
-        if differs is not None and key not in self._departed:
-            self._departed.add(key)
+        if differs is not None and not opened.departed:
+            opened.departed = True
             departure = Departure(at=int(differs["at"]), expected=_few(differs["expected"]), given=_few(differs["given"]))
             found += coverage.check_order(departure, step)
+        labels = _column(frame, "labels")
+        if len(labels) and len(labels) == len(indices):
+            found += self._compare(opened, indices, labels, step)
         if header["end"] is not None:
             found += coverage.end(step, complete=header["end"] == "complete")
-            self._departed.discard(key)
-            del self._passes[key]
+            if loader.confirmed is not None:
+                found += loader.confirmed.end(step, coverage.seen.epoch, opened.compared, opened.wrong)
+            del self._open[key]
+        if loader.waiting and (header["end"] is not None or not loader.undecided):
+            found += self._judge_losses(loader)
+        return found
+
+    def _compare(self, opened: Open, indices: Indices, labels: Numbers, step: int) -> Findings:
+        loader = opened.loader
+        rows = loader.rows_of(indices)
+        found: Findings = ()
+        for watch in [loader.confirmed] if loader.confirmed is not None else loader.labels:
+            compared, wrong = watch.compared, watch.wrong
+            found += watch.add(rows, labels, step, opened.coverage.seen.epoch)
+            opened.compared += watch.compared - compared
+            opened.wrong += watch.wrong - wrong
+        return found
+
+    def _on_targets(self, known: Process, loader: Loader, frame: Frame) -> Findings:
+        columns = {name: _column(frame, name) for name in ("indices", "labels", "targets")}
+        if len({len(column) for column in columns.values()}) > 1 or len(loader.waiting) >= MAX_WAITING:
+            return ()
+        took = LossTook(
+            indices=columns["indices"].astype(np.int64),
+            labels=columns["labels"],
+            targets=columns["targets"],
+            first_field=int(frame.header["field"]) == 0,
+            agreed=int(frame.header["agreed"]),
+            step=known.place(int(frame.header["step"]))[0],
+        )
+        loader.waiting.append(took)
+        return () if loader.undecided else self._judge_losses(loader)
+
+    def _judge_losses(self, loader: Loader) -> Findings:
+        found: Findings = ()
+        for took in loader.waiting:
+            if loader.confirmed is not None and took.first_field:
+                found += loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
+            else:
+                found += loader.loss.check(took.agreed, took.labels, took.targets, took.step)
+        loader.waiting.clear()
         return found
 
 
-def _rank(known: Process) -> int:
-    """The rank, also of a process that has not stepped yet."""
+def _parse_loader(known: Process, number: int, header: Mapping[str, Any]) -> LoaderSeen:
     named = str(known.hello.get("rank") or "")
-    return known.rank if known.rank is not None else int(named) if named.isdigit() else 0
+    return LoaderSeen(
+        number=number,
+        # Loaders are met before the first step, which is when a process without RANK gets its place.
+        rank=known.rank if known.rank is not None else int(named) if named.isdigit() else 0,
+        dataset=str(header["dataset"])[:200],
+        sampler=str(header["sampler"])[:200],
+        batch_sampler=str(header["batch_sampler"])[:200],
+        batch_size=_count(header["batch_size"]),
+        drop_last=header["drop_last"] is True,
+        workers=int(header["workers"]),
+        indexed=header["indexed"] is True,
+    )
 
 
 def _count(value: Any) -> int | None:
@@ -111,6 +218,6 @@ def _few(values: Any) -> tuple[int, ...]:
     return tuple(int(value) for value in values[:8])
 
 
-def _column(frame: Frame, name: str) -> Indices:
+def _column(frame: Frame, name: str) -> Numbers:
     kind, data = frame.buffers[name]
     return np.frombuffer(data, f"<{kind}")

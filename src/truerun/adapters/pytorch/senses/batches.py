@@ -1,4 +1,7 @@
-"""Batches: which indices each data loader gave, in which order, and whether its sampler was to give just those.
+"""Batches: which indices each data loader gave, in which order, with which labels, and what its sampler was to give.
+
+Labels are read once more where the loss takes them, on some batches that nobody can foresee: that they agree is counted, where
+they do not both travel.
 
 Looks at torch's loader iterators from inside of their class; loaders, samplers, data sets and what they yield stay the objects
 they are, and nothing is drawn from the program's generators. Loaders of other libraries that do not iterate through torch's
@@ -7,7 +10,9 @@ are not seen; of iterable data sets there are no indices to see.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 import time
 import weakref
 from array import array
@@ -17,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import _utils, dataloader
 
-from truerun.adapters.pytorch.sampler_order import expected_order, name_of, plan_of
+from truerun.adapters.pytorch.batch_labels import labels_of, targets_of
+from truerun.adapters.pytorch.sampler_order import expected_order, name_of, plan_of, root_of
 from truerun.adapters.pytorch.sense import Sense
 
 if TYPE_CHECKING:
@@ -26,6 +32,8 @@ if TYPE_CHECKING:
 MAX_LOADERS = 64
 FLUSH_BATCHES, FLUSH_INDICES, FLUSH_SECONDS = 32, 32_768, 0.25
 SHOWN = 8
+CHECKED_BATCHES, CHECKED_OF_256 = 8, 64
+NO_LABEL = array("d", [float("nan")])
 
 
 class Pass:
@@ -44,11 +52,11 @@ class Pass:
 
     def clear(self) -> None:
         """Nothing is waiting to be handed over."""
-        self.indices, self.counts, self.steps, self.backwards = array("d"), array("d"), array("d"), array("d")
+        self.indices, self.labels, self.counts, self.backwards = array("d"), array("d"), array("d"), array("d")
         self.since = time.perf_counter()
 
-    def add(self, indices: array[float], step: int, backwards: int) -> None:
-        """A batch of *indices* was given."""
+    def add(self, indices: array[float], labels: array[float] | None, backwards: int) -> None:
+        """A batch of *indices* was given; `labels` stays in step with `indices`, NaN where there are none."""
         size = len(indices)
         if self.expected is not None and self.differs is None:
             want = self.expected[self.position : self.position + size].tolist()
@@ -57,9 +65,11 @@ class Pass:
                 shown = slice(at, at + SHOWN)
                 self.differs = {"at": self.position + at, "expected": want[shown], "given": [int(i) for i in indices[shown]]}
         self.position += size
+        if labels is not None:
+            self.labels.extend(NO_LABEL * (len(self.indices) - len(self.labels)))
+            self.labels.extend(labels)
         self.indices.extend(indices)
         self.counts.append(size)
-        self.steps.append(step)
         self.backwards.append(backwards)
 
     @property
@@ -78,7 +88,10 @@ class Batches(Sense):
         super().__init__(probe)
         self.passes: dict[int, Pass] = {}  # by the id of their iterator
         self.loaders: dict[tuple[Any, ...], int] = {}
-        self.begun = 0
+        self.recent: dict[int, tuple[int, array[float], list[array[float]]]] = {}  # by loader: pass, indices, labels
+        self.agreed: dict[int, int] = {}
+        self.roots: dict[int, weakref.ref[Any]] = {}  # by loader: the data set that was spoken of last
+        self.begun = self.checks = 0
 
     def install(self) -> None:
         """Look at every iterator of every torch loader."""
@@ -92,6 +105,40 @@ class Batches(Sense):
         """Hand over what is left; passes still open were left by the program."""
         for key in list(self.passes):
             self._close(key, "left")
+
+    def before_backward(self, tensors: Any) -> None:
+        """Compare the labels in the loss with those that the loader gave, when it is their turn."""
+        if not self.recent or (self.checks >= CHECKED_BATCHES and os.urandom(1)[0] >= CHECKED_OF_256):
+            return
+        self.checks += 1
+        for targets in targets_of(tensors):
+            alike = [
+                (sum(map(float.__eq__, labels, targets)), -loader, -field)
+                for loader, (_, _, fields) in self.recent.items()
+                for field, labels in enumerate(fields)
+                if len(labels) == len(targets)
+            ]
+            agreeing, loader, field = max(alike, default=(0, 0, 0))
+            if agreeing < len(targets) / 2:  # other labels altogether: made from something else
+                continue
+            if agreeing == len(targets):
+                self.agreed[-loader] = self.agreed.get(-loader, 0) + 1
+            else:
+                self._hand_over_targets(-loader, -field, targets)
+            return
+
+    def _hand_over_targets(self, loader: int, field: int, targets: array[float]) -> None:
+        number, indices, fields = self.recent[loader]
+        frame = {
+            "kind": "targets",
+            "loader": loader,
+            "pass": number,
+            "step": self.probe.steps + 1,
+            "field": field,
+            "agreed": self.agreed.get(loader, 0),
+        }
+        columns = {"indices": indices, "labels": fields[field], "targets": targets}
+        self.probe.channel.send(frame, {name: ("f8", column.tobytes()) for name, column in columns.items()})
 
     # The wrappers.
 
@@ -119,7 +166,7 @@ class Batches(Sense):
             except Exception:
                 self.tell(self._failed, (iterator,), {})
                 raise
-            self.tell(self._yielded, (iterator,), {})
+            self.tell(self._yielded, (iterator, data), {})
             return data
 
         return wrapper
@@ -173,12 +220,25 @@ class Batches(Sense):
         # Without an order among batches, what came is known at the end only.
         given.mixed = iterator._num_workers > 0 and getattr(iterator, "_in_order", True) is False  # noqa: SLF001 (as above)
         about = {name: getattr(plan, name) for name in type(plan).__slots__}
-        self.probe.channel.send({"kind": "pass", "loader": given.loader, "pass": given.number, "step": self.probe.steps, **about})
+        head = {"kind": "pass", "loader": given.loader, "pass": given.number, "step": self.probe.steps}
+        self.probe.channel.send({**head, **about})
+        self._hand_over_root(given.loader, iterator._dataset)  # noqa: SLF001 (as above)
+
+    def _hand_over_root(self, loader: int, dataset: Any) -> None:
+        """Which items of which whole the data set's items are, unless that was said of this very object."""
+        known = self.roots.get(loader)
+        if known is not None and known() is dataset:
+            return
+        with contextlib.suppress(TypeError):  # of an object without weak references it is said each time
+            self.roots[loader] = weakref.ref(dataset)
+        items, rows = root_of(dataset)
+        part = {"rows": ("f8", array("d", rows).tobytes())} if rows is not None else None
+        self.probe.channel.send({"kind": "root", "loader": loader, "items": items}, part)
 
     def _issued(self, given: Pass, index: Any) -> None:
         given.pending.append(_numbers(index))
 
-    def _yielded(self, iterator: Any) -> None:
+    def _yielded(self, iterator: Any, data: Any) -> None:
         given = self.passes.get(id(iterator))
         if given is None or not given.pending:
             return
@@ -186,7 +246,11 @@ class Batches(Sense):
         if indices is None:  # keys that are no numbers: there is nothing to count
             self._close(id(iterator), "unreadable")
             return
-        given.add(indices, self.probe.steps, self.probe.total_backwards)
+        # Batches that come out of order cannot be matched with their indices.
+        labels = labels_of(data, len(indices)) if not given.mixed else []
+        given.add(indices, labels[0] if labels else None, self.probe.total_backwards)
+        if labels:
+            self.recent[given.loader] = (given.number, indices, labels)
         if given.due:
             self._hand_over(given, None)
 
@@ -203,7 +267,12 @@ class Batches(Sense):
         self._hand_over(self.passes.pop(key), how)
 
     def _hand_over(self, given: Pass, end: str | None) -> None:
-        columns = {"indices": given.indices, "counts": given.counts, "steps": given.steps, "backwards": given.backwards}
+        columns = {
+            "indices": given.indices,
+            "labels": given.labels + NO_LABEL * (len(given.indices) - len(given.labels)) if given.labels else given.labels,
+            "counts": given.counts,
+            "backwards": given.backwards,
+        }
         frame = {
             "kind": "batches",
             "loader": given.loader,
