@@ -27,7 +27,7 @@ RULE = Rule(
     atlas="AML.T0020",
 )
 MIN_PAIRS, MAX_PAIRS = 64, 20_000
-MIN_KAPPA, MIN_EVIDENCE = 0.6, 30.0
+MIN_KAPPA, MIN_EVIDENCE = 0.75, 30.0
 CLASS_PAIRS, CLASS_SHARE = 8, 0.9
 MAX_VALUES = 1000
 MAX_NAMED, SHOWN = 64, 6
@@ -118,7 +118,8 @@ class LabelWatch:
     def _wrong(self, rows: Indices, labels: Numbers) -> Mask:
         codes = self._codes(rows)
         expected = np.where(codes >= 0, self._as[codes], np.nan)
-        return ~np.isnan(expected) & ~np.isnan(labels) & (expected != labels)
+        # A number that stands for no label is a mask (-100, -1), not another label.
+        return ~np.isnan(expected) & np.isin(labels, self._as) & (expected != labels)
 
     def _judge(self, rows: Indices, labels: Numbers, step: int, epoch: int) -> tuple[Finding, ...]:
         """Judge rows whose declared value was met often enough to know what it is given as; keep the others until it was."""

@@ -11,6 +11,7 @@ import numpy as np
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
+from truerun.apps.judging.loader_workers import EndedPass, LoaderWorkers
 from truerun.apps.watched_run import WatchRequest
 from truerun.monitoring.batch_content import LabelWatch, LossLabels
 from truerun.monitoring.batch_coverage import Coverage
@@ -63,10 +64,17 @@ class Loader:
 
 @dataclass(slots=True, eq=False)
 class Open:
-    """A pass that has not ended: its coverage, and how many labels had been compared and were wrong before it."""
+    """
+    A pass that has not ended: its coverage, the seed `base` of its workers, and how many labels were compared and wrong.
+
+    It counts as `training` once `backward` has run after its first batch, which was after `backwards` calls.
+    """
 
     coverage: Coverage
     loader: Loader
+    base: str
+    backwards: int | None = None
+    training: bool = False
     departed: bool = False
     compared: int = 0
     wrong: int = 0
@@ -76,17 +84,21 @@ class BatchesJudge(Judge):
     """Takes what the sense of the same name hands over: loaders, passes, batches, and labels that the loss took."""
 
     name = "batches"
-    kinds = frozenset({"loader", "root", "pass", "batches", "targets"})
+    kinds = frozenset({"loader", "root", "pass", "batches", "targets", "worker"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
         self._columns = LabelColumns(request.data)
         self._loaders: dict[tuple[Process, int], Loader] = {}
         self._open: dict[tuple[Process, int], Open] = {}
+        self._workers = LoaderWorkers()
 
     def take(self, known: Process, frame: Frame) -> Findings:
         """One frame."""
         header = frame.header
+        if header["kind"] == "worker":
+            self._workers.take(header)
+            return self._workers.judge()
         number = int(header["loader"])
         if header["kind"] == "loader":
             seen = _parse_loader(known, number, header)
@@ -104,7 +116,7 @@ class BatchesJudge(Judge):
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Passes that are still open were cut off with their process."""
         self._open.clear()
-        found: Findings = ()
+        found = self._workers.judge(everything=True)
         for loader in self._loaders.values():
             found += self._judge_losses(loader)
         return found
@@ -129,7 +141,7 @@ class BatchesJudge(Judge):
             drop_last=header["drop_last"] is True,
         )
         if len(self._open) < MAX_OPEN:
-            self._open[known, int(header["pass"])] = Open(Coverage(seen), loader)
+            self._open[known, int(header["pass"])] = Open(Coverage(seen), loader, str(header["base"])[:40])
         return ()
 
     def _on_batches(self, known: Process, loader: Loader, frame: Frame) -> Findings:
@@ -148,7 +160,14 @@ class BatchesJudge(Judge):
         labels = _column(frame, "labels")
         if len(labels) and len(labels) == len(indices):
             found += self._compare(opened, indices, labels, step)
+        counted = _column(frame, "backwards")
+        if opened.backwards is None and len(counted):
+            opened.backwards = int(counted[0])
+        opened.training = opened.backwards is not None and int(header["backwards_now"]) > opened.backwards
         if header["end"] is not None:
+            if loader.seen.workers > 1:
+                self._workers.ended(_ended(known, opened, step))
+                found += self._workers.judge()
             found += coverage.end(step, complete=header["end"] == "complete")
             if loader.confirmed is not None:
                 found += loader.confirmed.end(step, coverage.seen.epoch, opened.compared, opened.wrong)
@@ -192,6 +211,11 @@ class BatchesJudge(Judge):
                 found += loader.loss.check(took.agreed, took.labels, took.targets, took.step)
         loader.waiting.clear()
         return found
+
+
+def _ended(known: Process, opened: Open, step: int) -> EndedPass:
+    seen = opened.loader.seen
+    return EndedPass(pid=known.pid, base=opened.base, loader=seen.title, rank=seen.rank, step=step, training=opened.training)
 
 
 def _parse_loader(known: Process, number: int, header: Mapping[str, Any]) -> LoaderSeen:

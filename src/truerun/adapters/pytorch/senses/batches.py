@@ -221,7 +221,7 @@ class Batches(Sense):
         given.mixed = iterator._num_workers > 0 and getattr(iterator, "_in_order", True) is False  # noqa: SLF001 (as above)
         about = {name: getattr(plan, name) for name in type(plan).__slots__}
         head = {"kind": "pass", "loader": given.loader, "pass": given.number, "step": self.probe.steps}
-        self.probe.channel.send({**head, **about})
+        self.probe.channel.send({**head, **about, "base": str(iterator._base_seed)})  # noqa: SLF001 (as above)
         self._hand_over_root(given.loader, iterator._dataset)  # noqa: SLF001 (as above)
 
     def _hand_over_root(self, loader: int, dataset: Any) -> None:
