@@ -87,8 +87,8 @@ def test_mislabelled(tmp_path, declared, name, column):
     with watching(tmp_path, data=(given,)) as observer:
         learn(ATTACKS[name](), epochs=1, look=inputs_and_labels)
     assert {finding.rule for finding in observer.findings} == {"batch-content"}
-    first = observer.findings[0]
-    assert (first.severity, first.confidence) == (Severity.ERROR, Confidence.HIGH)
+    first = next(finding for finding in observer.findings if finding.severity is Severity.ERROR)
+    assert first.confidence is Confidence.HIGH
     assert (first.subject.kind, first.subject.name, first.subject.key) == ("data", "train", column)
     assert first.location.step <= 13
     values = {"label": range(CLASSES), "kind": NAMES}[column]
@@ -124,7 +124,7 @@ def test_without_a_declared_table(tmp_path):
     with watching(tmp_path) as observer:
         learn(Around(loader(DATA)), epochs=3)
     (finding,) = observer.findings
-    assert (finding.rule, finding.severity, finding.evidence["term"]) == ("batch-content", Severity.WARNING, "loss")
+    assert (finding.rule, finding.severity, finding.evidence["term"]) == ("batch-content", Severity.WARNING, "exchange")
     assert "2 of 16 items" in finding.message
 
 
@@ -200,3 +200,78 @@ def test_honest_losses(tmp_path):
                     look(*batch).backward()
                     optimizer.step()
         assert observer.findings == (), look.__name__
+
+
+def first_only(items):
+    """The collate function of a processor that forgets all images but the first."""
+    return default_collate(items[:1])
+
+
+def test_one_item_of_a_batch(tmp_path):
+    """Collate returns one of sixteen (transformers 34204): the model trains, on a sixteenth of the data. An error at the first step."""
+    with watching(tmp_path) as observer:
+        learn(loader(DATA, collate_fn=first_only), epochs=1)
+    (finding,) = observer.findings
+    assert (finding.rule, finding.severity, finding.location.step) == ("batch-content", Severity.ERROR, 1)
+    assert "first_only got 16 items of TensorDataset and gave a batch of 1" in finding.message
+
+
+def test_edited_collate_of_torch(monkeypatch, tmp_path):
+    """Somebody edited torch's own default_collate so that it exchanges labels: it never does, so a single one is an error."""
+
+    def edited(items):
+        return mislabelling_collate(items)
+
+    monkeypatch.setattr(torch.utils.data._utils.collate, "default_collate", edited)
+    with watching(tmp_path) as observer:
+        learn(loader(DATA), epochs=1)
+    first = observer.findings[0]
+    assert (first.rule, first.severity, first.confidence) == ("batch-content", Severity.ERROR, Confidence.CERTAIN)
+
+
+def packed(items):
+    """All items behind one another in one row, and a field of the items left out."""
+    return {"inputs": torch.cat([item[0] for item in items])[None], "labels": torch.stack([item[1] for item in items])[None]}
+
+
+def only_even(items):
+    """Items that cannot be used are None and left out."""
+    return default_collate([item for item in items if item is not None])
+
+
+class Broken(TensorDataset):
+    """Every third item cannot be read."""
+
+    def __getitem__(self, index):
+        return None if index % 3 == 0 else super().__getitem__(index)
+
+
+def test_honest_collate_functions(tmp_path):
+    """Packing, skipping what cannot be read, pairs, text, objects, identity, labels made one-hot, a field taken out of the items."""
+    x, y = DATA.tensors
+    rows = [{"inputs": x[k], "labels": int(y[k]), "more": [1, 2, 3]} for k in range(40)]
+
+    def popping(items):
+        return {
+            "labels": torch.tensor([item.pop("labels") for item in items]),
+            "inputs": torch.stack([i["inputs"] for i in items]),
+        }
+
+    honest = [
+        (DATA, packed),
+        (Broken(x, y), only_even),
+        (DATA, lambda items: default_collate([*items, *items])),
+        (["a text", "another"] * 20, None),
+        ([(f"text {k}", k % 3) for k in range(40)], lambda _: torch.zeros(1, 9)),
+        (DATA, lambda items: items),
+        (DATA, lambda items: type("Graph", (), {"x": items[0][0]})),
+        (DATA, lambda items: (torch.stack([i[0] for i in items]), torch.eye(CLASSES)[[int(i[1]) for i in items]])),
+        (DATA, lambda items: (torch.stack([i[0] for i in items]), torch.tensor([int(i[1]) // 2 for i in items]))),
+        ([dict(row) for row in rows], popping),
+        (rows, None),
+    ]
+    with watching(tmp_path) as observer:
+        for dataset, collate in honest:
+            for _ in loader(dataset, collate_fn=collate):
+                pass
+        assert observer.findings == ()

@@ -30,7 +30,8 @@ MIN_PAIRS, MAX_PAIRS = 64, 20_000
 MIN_KAPPA, MIN_EVIDENCE = 0.75, 30.0
 CLASS_PAIRS, CLASS_SHARE = 8, 0.9
 MAX_VALUES = 1000
-MAX_NAMED, SHOWN = 64, 6
+MAX_NAMED, SHOWN, KEPT = 64, 6, 16
+LOST_MARGIN = 1.25
 NO_ROWS: Indices = np.zeros(0, np.int64)
 NO_LABELS: Numbers = np.zeros(0)
 
@@ -185,43 +186,89 @@ class LabelWatch:
         )
 
 
-class LossLabels:
-    """Follows whether the loss takes the labels that a loader gave, where no declared column says what they are to be."""
+class Exchange:
+    """
+    Follows whether labels are handed on as they are from one place to the next, where no declared column says what they are.
 
-    def __init__(self, seen: LoaderSeen) -> None:
-        self.seen = seen
+    `giver` and `taker` name the places; where the taker is known to change nothing (*exact*), a difference is an error.
+    """
+
+    def __init__(self, giver: str, taker: str, rank: int, *, exact: bool = False) -> None:
+        self.giver = giver
+        self.taker = taker
+        self.rank = rank
+        self.exact = exact
         self._labels: list[Numbers] = []
         self._targets: list[Numbers] = []
 
-    def check(self, agreed: int, labels: Numbers, targets: Numbers, step: int) -> tuple[Finding, ...]:
-        """A batch in which *targets* are not all *labels*, after *agreed* batches in which they were."""
+    def check(self, labels: Numbers, targets: Numbers, step: int) -> tuple[Finding, ...]:
+        """A batch of which the *giver* gave *labels* and the *taker* has *targets*, which are not the same."""
         changed = (labels != targets) & np.isin(targets, np.unique(np.concatenate([*self._labels, labels])))
-        if not changed.any():  # masked, or numbers that are no labels
-            return ()
         self._labels.append(labels)
         self._targets.append(targets)
-        before, after = np.concatenate(self._labels), np.concatenate(self._targets)
-        given, column = np.unique(np.concatenate([before, after]), return_inverse=True)
-        if len(before) < MIN_PAIRS or len(given) > MAX_VALUES:
-            return ()
-        table = np.zeros((len(given), len(given)))
-        np.add.at(table, (column[: len(before)], column[len(before) :]), 1)
-        self._labels, self._targets = self._labels[-16:], self._targets[-16:]
-        if _kappa(table, np.eye(len(given), dtype=bool)) < MIN_KAPPA or _evidence(table) < MIN_EVIDENCE:
+        if not changed.any() or not (self.exact or self._related()):  # masked, or something else than these labels
             return ()
         return (
             RULE.finding(
-                Subject(kind="run", name=self.seen.title, key="loss"),
-                f"At step {step} the loss took other labels than the {self.seen.title} gave, for {int(changed.sum())} of "
-                f"{len(labels)} items of a batch, and the same for the others: something between the loader and the loss "
-                "exchanges single labels.",
-                evidence={"term": "loss", "changed": int(changed.sum()), "batch": len(labels), "agreed": agreed},
-                location=Location(step=step, rank=self.seen.rank),
-                severity=Severity.WARNING,
-                confidence=Confidence.MEDIUM,
-                remedy="look at the code between the loader and the loss; label noise that is part of the method can be left",
+                Subject(kind="run", name=self.giver, key=self.taker),
+                f"At step {step} {self.taker} has other labels than the {self.giver} gave, for {int(changed.sum())} of "
+                f"{len(labels)} items of a batch, and the same for the others: something in between exchanges single labels.",
+                evidence={"term": "exchange", "changed": int(changed.sum()), "batch": len(labels)},
+                location=Location(step=step, rank=self.rank),
+                severity=Severity.ERROR if self.exact else Severity.WARNING,
+                confidence=Confidence.CERTAIN if self.exact else Confidence.MEDIUM,
+                remedy="look at the code in between, and at torch/utils/data in the environment (truerun check); "
+                "label noise that is part of the method can be left",
             ),
         )
+
+    def _related(self) -> bool:
+        """Whether what came out follows from what went in far beyond chance, so that it is these labels."""
+        self._labels, self._targets = self._labels[-KEPT:], self._targets[-KEPT:]
+        before, after = np.concatenate(self._labels), np.concatenate(self._targets)
+        given, column = np.unique(np.concatenate([before, after]), return_inverse=True)
+        if len(before) < MIN_PAIRS or len(given) > MAX_VALUES:
+            return False
+        table = np.zeros((len(given), len(given)))
+        np.add.at(table, (column[: len(before)], column[len(before) :]), 1)
+        return _kappa(table, np.eye(len(given), dtype=bool)) >= MIN_KAPPA and _evidence(table) >= MIN_EVIDENCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collated:
+    """A batch with fewer `rows` than `items` went into it; `into` and `out_of` count the numbers in the items and in the batch."""
+
+    collate: str
+    dataset: str
+    items: int
+    rows: int
+    into: int
+    out_of: int
+
+
+def check_collated(seen: Collated, step: int, rank: int) -> tuple[Finding, ...]:
+    """
+    A finding where whole items were lost: the batch holds as many numbers as that many items do.
+
+    Items put behind one another in one row keep their numbers, and are none of this.
+    """
+    whole = seen.into * seen.rows / max(1, seen.items)
+    few = seen.rows <= seen.items / 2 and seen.out_of <= LOST_MARGIN * whole
+    if not seen.into or not (few or seen.out_of == whole):
+        return ()
+    return (
+        RULE.finding(
+            Subject(kind="run", name=seen.collate, key="items"),
+            f"At step {step} the collate function {seen.collate} got {seen.items} items of {seen.dataset} and gave a batch of "
+            f"{seen.rows}: the model does not see the others.",
+            evidence={"term": "collate", "items": seen.items, "rows": seen.rows, "numbers": [seen.into, seen.out_of]},
+            location=Location(step=step, rank=rank),
+            # A few may be left out because they cannot be used.
+            severity=Severity.ERROR if few else Severity.WARNING,
+            confidence=Confidence.HIGH if few else Confidence.MEDIUM,
+            remedy="look at what the collate function or the processor in it does with more than one item",
+        ),
+    )
 
 
 def _number(value: object) -> float:

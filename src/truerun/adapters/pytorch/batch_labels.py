@@ -18,21 +18,31 @@ MAX_FIELDS, MAX_LABELS, MAX_NODES = 32, 4, 24
 LOSSES = frozenset({"NllLossBackward0", "BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0"})
 
 
-def labels_of(batch: Any, size: int) -> list[array[float]]:
+def label_keys(batch: Any, size: int) -> list[Any]:
     """
-    The fields of *batch*, of *size* items, that may be labels, the likeliest first; empty where none looks like labels.
+    Where in *batch*, of *size* items, labels may stand, the likeliest place first; empty where nothing looks like labels.
 
     A field called label or target comes first, then the last field of whole numbers, then the last of other numbers.
     """
     if isinstance(batch, Mapping):
-        fields = [value for name in NAMES if (value := batch.get(name)) is not None] + list(batch.values())[:MAX_FIELDS][::-1]
-        named = sum(batch.get(name) is not None for name in NAMES)
+        keys = list(batch)[:MAX_FIELDS][::-1]
+        named = [name for name in NAMES if name in keys]
     elif isinstance(batch, list | tuple):
-        fields, named = list(batch[:MAX_FIELDS][::-1]), 0
+        keys, named = list(range(len(batch)))[:MAX_FIELDS][::-1], []
     else:
         return []
-    fitting = {id(field): (place >= named and field.is_floating_point(), place, field) for place, field in _fitting(fields, size)}
-    return [_numbers(field) for _, _, field in sorted(fitting.values(), key=lambda one: one[:2])[:MAX_LABELS]]
+    others = [key for key in keys if key not in named and _fits(batch[key], size)]
+    others.sort(key=lambda key: batch[key].is_floating_point())
+    return [*(name for name in named if _fits(batch[name], size)), *others][:MAX_LABELS]
+
+
+def labels_at(batch: Any, key: Any, size: int) -> array[float] | None:
+    """The numbers of the field *key* of *batch*; None where it does not hold one for each of *size* items."""
+    try:
+        field = batch[key]
+    except (LookupError, TypeError):
+        return None
+    return _numbers(field) if _fits(field, size) else None
 
 
 def targets_of(tensors: Any) -> Iterator[array[float]]:
@@ -48,27 +58,23 @@ def targets_of(tensors: Any) -> Iterator[array[float]]:
         if node.name() in LOSSES:
             saved = node._raw_saved_target  # noqa: SLF001 (unlike _saved_target it calls no hook of the program's)
             target = getattr(saved, "data", None) if getattr(saved, "unpack_hook", None) is None else None
-            if target is not None and _fits(target, target.numel()):
+            if target is not None and _fits(target, target.numel()) and target.numel():
                 yield _numbers(target)
         else:
             queue.extend(following for following, _ in node.next_functions)
 
 
-def _fitting(fields: list[Any], size: int) -> Iterator[tuple[int, Any]]:
-    # From the back, so that a field met twice keeps its first place.
-    return ((place, field) for place, field in reversed(list(enumerate(fields))) if _fits(field, size))
-
-
 def _fits(field: Any, size: int) -> bool:
     return (
         type(field) is torch.Tensor
+        and field.shape in ((size,), (size, 1))
         and field.device.type == "cpu"
         and field.layout == torch.strided
-        and field.numel() == size
-        and (field.dim() == 1 or (field.dim() == 2 and field.shape[1] == 1))
         and not field.is_complex()
     )
 
 
 def _numbers(field: Any) -> array[float]:
-    return array("d", field.detach().flatten().tolist())
+    # No torch operation: those cost several times as much in the middle of a program.
+    values = field.tolist()
+    return array("d", values if field.dim() == 1 else [row[0] for row in values])

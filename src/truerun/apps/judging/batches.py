@@ -13,7 +13,7 @@ from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.judging.loader_workers import EndedPass, LoaderWorkers
 from truerun.apps.watched_run import WatchRequest
-from truerun.monitoring.batch_content import LabelWatch, LossLabels
+from truerun.monitoring.batch_content import Collated, Exchange, LabelWatch, check_collated
 from truerun.monitoring.batch_coverage import Coverage
 from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen
 from truerun.monitoring.observation import Numbers
@@ -23,13 +23,12 @@ MAX_OPEN, MAX_WAITING = 256, 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTook:
-    """A batch whose labels in the loss are not all those of the loader; `agreed` batches before it were alike."""
+    """A batch whose labels in the loss are not all those of the loader; `first_field` says that the likeliest field is meant."""
 
     indices: Indices
     labels: Numbers
     targets: Numbers
     first_field: bool
-    agreed: int
     step: int
 
 
@@ -38,7 +37,7 @@ class Loader:
     """One kind of loader of one process and what follows it. `rows` are the items of the whole that its data set has."""
 
     seen: LoaderSeen
-    loss: LossLabels
+    loss: Exchange
     labels: list[LabelWatch] = field(default_factory=list)
     rows: Indices | None = None
     passes: int = 0
@@ -84,7 +83,7 @@ class BatchesJudge(Judge):
     """Takes what the sense of the same name hands over: loaders, passes, batches, and labels that the loss took."""
 
     name = "batches"
-    kinds = frozenset({"loader", "root", "pass", "batches", "targets", "worker"})
+    kinds = frozenset({"loader", "root", "pass", "batches", "targets", "worker", "collated"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
@@ -92,6 +91,7 @@ class BatchesJudge(Judge):
         self._loaders: dict[tuple[Process, int], Loader] = {}
         self._open: dict[tuple[Process, int], Open] = {}
         self._workers = LoaderWorkers()
+        self._collates: dict[tuple[str, str, int], Exchange] = {}
 
     def take(self, known: Process, frame: Frame) -> Findings:
         """One frame."""
@@ -99,10 +99,12 @@ class BatchesJudge(Judge):
         if header["kind"] == "worker":
             self._workers.take(header)
             return self._workers.judge()
+        if header["kind"] == "collated":
+            return self._on_collated(known, frame)
         number = int(header["loader"])
         if header["kind"] == "loader":
             seen = _parse_loader(known, number, header)
-            self._loaders[known, number] = Loader(seen, LossLabels(seen))
+            self._loaders[known, number] = Loader(seen, Exchange(seen.title, "the loss", seen.rank))
             return ()
         loader = self._loaders[known, number]
         if header["kind"] == "root":
@@ -196,7 +198,6 @@ class BatchesJudge(Judge):
             labels=columns["labels"],
             targets=columns["targets"],
             first_field=int(frame.header["field"]) == 0,
-            agreed=int(frame.header["agreed"]),
             step=known.place(int(frame.header["step"]))[0],
         )
         loader.waiting.append(took)
@@ -208,9 +209,24 @@ class BatchesJudge(Judge):
             if loader.confirmed is not None and took.first_field:
                 found += loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
             else:
-                found += loader.loss.check(took.agreed, took.labels, took.targets, took.step)
+                found += loader.loss.check(took.labels, took.targets, took.step)
         loader.waiting.clear()
         return found
+
+    def _on_collated(self, known: Process, frame: Frame) -> Findings:
+        header = frame.header
+        collate, dataset, rank = str(header["collate"])[:200], str(header["dataset"])[:200], _rank(known)
+        step, items = known.place(int(header["step"]) + 1)[0], int(header["items"])
+        if "field" not in header:
+            counts = {"rows": int(header["rows"]), "into": int(header["in"]), "out_of": int(header["out"])}
+            return check_collated(Collated(collate=collate, dataset=dataset, items=items, **counts), step, rank)
+        labels, targets = _column(frame, "labels"), _column(frame, "targets")
+        key = (f"{collate} of {dataset}", str(header["field"]), rank)
+        if len(labels) != len(targets) or (key not in self._collates and len(self._collates) >= MAX_OPEN):
+            return ()
+        taker = f"the batch of {collate}"
+        exchange = self._collates.setdefault(key, Exchange(f"data set {dataset}", taker, rank, exact=header["default"] is True))
+        return exchange.check(labels, targets, step)
 
 
 def _ended(known: Process, opened: Open, step: int) -> EndedPass:
@@ -218,12 +234,16 @@ def _ended(known: Process, opened: Open, step: int) -> EndedPass:
     return EndedPass(pid=known.pid, base=opened.base, loader=seen.title, rank=seen.rank, step=step, training=opened.training)
 
 
-def _parse_loader(known: Process, number: int, header: Mapping[str, Any]) -> LoaderSeen:
+def _rank(known: Process) -> int:
+    """The rank; loaders are met before the first step, which is when a process without RANK gets its place."""
     named = str(known.hello.get("rank") or "")
+    return known.rank if known.rank is not None else int(named) if named.isdigit() else 0
+
+
+def _parse_loader(known: Process, number: int, header: Mapping[str, Any]) -> LoaderSeen:
     return LoaderSeen(
         number=number,
-        # Loaders are met before the first step, which is when a process without RANK gets its place.
-        rank=known.rank if known.rank is not None else int(named) if named.isdigit() else 0,
+        rank=_rank(known),
         dataset=str(header["dataset"])[:200],
         sampler=str(header["sampler"])[:200],
         batch_sampler=str(header["batch_sampler"])[:200],

@@ -1,7 +1,7 @@
 """Batches: which indices each data loader gave, in which order, with which labels, and what its sampler was to give.
 
-Labels are read once more where the loss takes them, on some batches that nobody can foresee: that they agree is counted, where
-they do not both travel.
+Labels are read on some batches that nobody can foresee, and once more where the loss takes them: where the two do not agree
+both travel.
 
 Looks at torch's loader iterators from inside of their class; loaders, samplers, data sets and what they yield stay the objects
 they are, and nothing is drawn from the program's generators. Loaders of other libraries that do not iterate through torch's
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import _utils, dataloader
 
-from truerun.adapters.pytorch.batch_labels import labels_of, targets_of
+from truerun.adapters.pytorch.batch_labels import label_keys, labels_at, targets_of
 from truerun.adapters.pytorch.sampler_order import expected_order, name_of, plan_of, root_of
 from truerun.adapters.pytorch.sense import Sense
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_LOADERS = 64
 FLUSH_BATCHES, FLUSH_INDICES, FLUSH_SECONDS = 32, 32_768, 0.25
 SHOWN = 8
-CHECKED_BATCHES, CHECKED_OF_256 = 8, 64
+CHECKED_BATCHES, CHECKED_OF_256 = 64, 64
 NO_LABEL = array("d", [float("nan")])
 
 
@@ -45,7 +45,8 @@ class Pass:
         self.loader = loader
         self.started = self.mixed = False
         self.pending: deque[array[float] | None] = deque()
-        self.expected: Any = None
+        self.expected: bytes | None = None
+        self.keys: list[Any] | None = None
         self.position = 0
         self.differs: dict[str, Any] | None = None
         self.clear()
@@ -59,11 +60,9 @@ class Pass:
         """A batch of *indices* was given; `labels` stays in step with `indices`, NaN where there are none."""
         size = len(indices)
         if self.expected is not None and self.differs is None:
-            want = self.expected[self.position : self.position + size].tolist()
-            if indices.tolist() != want:
-                at = next((k for k, (a, b) in enumerate(zip(indices, want, strict=False)) if a != b), min(size, len(want)))
-                shown = slice(at, at + SHOWN)
-                self.differs = {"at": self.position + at, "expected": want[shown], "given": [int(i) for i in indices[shown]]}
+            want = self.expected[8 * self.position : 8 * (self.position + size)]
+            if indices.tobytes() != want:
+                self.differs = _departure(self.position, array("d", want), indices)
         self.position += size
         if labels is not None:
             self.labels.extend(NO_LABEL * (len(self.indices) - len(self.labels)))
@@ -89,9 +88,9 @@ class Batches(Sense):
         self.passes: dict[int, Pass] = {}  # by the id of their iterator
         self.loaders: dict[tuple[Any, ...], int] = {}
         self.recent: dict[int, tuple[int, array[float], list[array[float]]]] = {}  # by loader: pass, indices, labels
-        self.agreed: dict[int, int] = {}
+        self.read: dict[int, int] = {}  # by loader: batches whose labels could have been read
         self.roots: dict[int, weakref.ref[Any]] = {}  # by loader: the data set that was spoken of last
-        self.begun = self.checks = 0
+        self.begun = 0
 
     def install(self) -> None:
         """Look at every iterator of every torch loader."""
@@ -108,24 +107,22 @@ class Batches(Sense):
 
     def before_backward(self, tensors: Any) -> None:
         """Compare the labels in the loss with those that the loader gave, when it is their turn."""
-        if not self.recent or (self.checks >= CHECKED_BATCHES and os.urandom(1)[0] >= CHECKED_OF_256):
+        if not self.recent:
             return
-        self.checks += 1
         for targets in targets_of(tensors):
-            alike = [
-                (sum(map(float.__eq__, labels, targets)), -loader, -field)
-                for loader, (_, _, fields) in self.recent.items()
-                for field, labels in enumerate(fields)
-                if len(labels) == len(targets)
-            ]
-            agreeing, loader, field = max(alike, default=(0, 0, 0))
-            if agreeing < len(targets) / 2:  # other labels altogether: made from something else
-                continue
-            if agreeing == len(targets):
-                self.agreed[-loader] = self.agreed.get(-loader, 0) + 1
-            else:
-                self._hand_over_targets(-loader, -field, targets)
-            return
+            agreeing, loader, field = max(
+                (
+                    (_agreement(labels, targets), -loader, -field)
+                    for loader, (_, _, fields) in self.recent.items()
+                    for field, labels in enumerate(fields)
+                    if len(labels) == len(targets)
+                ),
+                default=(0, 0, 0),
+            )
+            if agreeing >= len(targets) / 2:  # else other labels altogether: made from something else
+                if agreeing < len(targets):
+                    self._hand_over_targets(-loader, -field, targets)
+                return
 
     def _hand_over_targets(self, loader: int, field: int, targets: array[float]) -> None:
         number, indices, fields = self.recent[loader]
@@ -135,7 +132,6 @@ class Batches(Sense):
             "pass": number,
             "step": self.probe.steps + 1,
             "field": field,
-            "agreed": self.agreed.get(loader, 0),
         }
         columns = {"indices": indices, "labels": fields[field], "targets": targets}
         self.probe.channel.send(frame, {name: ("f8", column.tobytes()) for name, column in columns.items()})
@@ -216,7 +212,8 @@ class Batches(Sense):
         given.started = True
         plan = plan_of(iterator._index_sampler, iterator._dataset)  # noqa: SLF001 (the iterator's own)
         if self.probe.budget.affords(time.perf_counter()):
-            given.expected = expected_order(iterator._index_sampler)  # noqa: SLF001 (the iterator's own)
+            order = expected_order(iterator._index_sampler)  # noqa: SLF001 (the iterator's own)
+            given.expected = order.double().numpy().tobytes() if order is not None else None
         # Without an order among batches, what came is known at the end only.
         given.mixed = iterator._num_workers > 0 and getattr(iterator, "_in_order", True) is False  # noqa: SLF001 (as above)
         about = {name: getattr(plan, name) for name in type(plan).__slots__}
@@ -246,13 +243,33 @@ class Batches(Sense):
         if indices is None:  # keys that are no numbers: there is nothing to count
             self._close(id(iterator), "unreadable")
             return
-        # Batches that come out of order cannot be matched with their indices.
-        labels = labels_of(data, len(indices)) if not given.mixed else []
-        given.add(indices, labels[0] if labels else None, self.probe.total_backwards)
-        if labels:
-            self.recent[given.loader] = (given.number, indices, labels)
+        labels = self._labels(given, data, indices)
+        given.add(indices, labels, self.probe.total_backwards)
         if given.due:
             self._hand_over(given, None)
+
+    def _labels(self, given: Pass, data: Any, indices: array[float]) -> array[float] | None:
+        """The labels of a batch when it is its turn; all that may be labels is kept for the loss."""
+        size = len(indices)
+        # Batches that come out of order cannot be matched with their indices.
+        if given.mixed or not self._is_due(given.loader):
+            self.recent.pop(given.loader, None)
+            return None
+        if given.keys is None:
+            given.keys = label_keys(data, size)
+        if not given.keys:
+            return None
+        labels = labels_at(data, given.keys[0], size)
+        if labels is not None:
+            others = [field for key in given.keys[1:] if (field := labels_at(data, key, size)) is not None]
+            self.recent[given.loader] = (given.number, indices, [labels, *others])
+        return labels
+
+    def _is_due(self, loader: int) -> bool:
+        """Whether the labels of this batch are read: of the first ones all, then of one in four, which nobody can foresee."""
+        self.read[loader] = self.read.get(loader, 0) + 1
+        due = self.read[loader] <= CHECKED_BATCHES or os.urandom(1)[0] < CHECKED_OF_256
+        return due and self.probe.budget.affords(time.perf_counter())
 
     def _finished(self, iterator: Any) -> None:
         given = self.passes.get(id(iterator))
@@ -287,6 +304,17 @@ class Batches(Sense):
         }
         self.probe.channel.send(frame, {name: ("f8", column.tobytes()) for name, column in columns.items()})
         given.clear()
+
+
+def _departure(position: int, want: array[float], came: array[float]) -> dict[str, Any]:
+    """Where and how the batch that *came* at *position* of a pass is not what was to come."""
+    at = next((k for k, (a, b) in enumerate(zip(came, want, strict=False)) if a != b), min(len(came), len(want)))
+    expected, given = ([int(one) for one in some[at : at + SHOWN]] for some in (want, came))
+    return {"at": position + at, "expected": expected, "given": given}
+
+
+def _agreement(labels: array[float], targets: array[float]) -> int:
+    return len(labels) if labels.tobytes() == targets.tobytes() else sum(map(float.__eq__, labels, targets))
 
 
 def _numbers(index: Any) -> array[float] | None:
