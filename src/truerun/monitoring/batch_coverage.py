@@ -45,6 +45,11 @@ class Coverage:
         """Whether every index so far was larger than the one before it."""
         return self.given > 1 and self.ascents == self.given - 1
 
+    @property
+    def covered(self) -> int | None:
+        """How many different indices came, None where they are not counted."""
+        return int(np.count_nonzero(self.counts)) if self.counts is not None else None
+
     def add(self, indices: Indices, step: int) -> tuple[Finding, ...]:
         """The next *indices*, given before or at *step*; findings for those that cannot be right whatever follows."""
         if not len(indices):

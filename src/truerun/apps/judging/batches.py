@@ -11,6 +11,7 @@ import numpy as np
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
+from truerun.apps.judging.loader_habits import LoaderHabits
 from truerun.apps.judging.loader_workers import EndedPass, LoaderWorkers
 from truerun.apps.watched_run import WatchRequest
 from truerun.monitoring.batch_content import Collated, Exchange, LabelWatch, check_collated
@@ -91,6 +92,7 @@ class BatchesJudge(Judge):
         self._loaders: dict[tuple[Process, int], Loader] = {}
         self._open: dict[tuple[Process, int], Open] = {}
         self._workers = LoaderWorkers()
+        self._habits: dict[Process, LoaderHabits] = {}
         self._collates: dict[tuple[str, str, int], Exchange] = {}
 
     def take(self, known: Process, frame: Frame) -> Findings:
@@ -122,6 +124,11 @@ class BatchesJudge(Judge):
         for loader in self._loaders.values():
             found += self._judge_losses(loader)
         return found
+
+    def learned(self) -> Mapping[str, Any]:
+        """The loaders of rank 0."""
+        first = next((habits for known, habits in self._habits.items() if known.rank in (0, None)), None)
+        return first.learned() if first is not None else {}
 
     def _on_root(self, loader: Loader, frame: Frame) -> Findings:
         items = _count(frame.header["items"])
@@ -166,6 +173,8 @@ class BatchesJudge(Judge):
         if opened.backwards is None and len(counted):
             opened.backwards = int(counted[0])
         opened.training = opened.backwards is not None and int(header["backwards_now"]) > opened.backwards
+        habits = self._habits.setdefault(known, LoaderHabits(self.request))
+        found += habits.look(coverage, step, training=opened.training, end=header["end"])
         if header["end"] is not None:
             if loader.seen.workers > 1:
                 self._workers.ended(_ended(known, opened, step))

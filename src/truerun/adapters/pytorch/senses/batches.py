@@ -320,6 +320,6 @@ def _agreement(labels: array[float], targets: array[float]) -> int:
 def _numbers(index: Any) -> array[float] | None:
     """A batch's indices as numbers; None where they are something else."""
     try:
-        return array("d", index if type(index) in (list, tuple) else [index])
+        return array("d", index if hasattr(index, "__len__") else [index])
     except TypeError:
         return None
