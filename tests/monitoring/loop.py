@@ -16,7 +16,7 @@ from truerun.adapters.pytorch.probe import Probe
 from truerun.adapters.pytorch.settings import Settings
 from truerun.apps.observing import Observer
 from truerun.apps.run_files import RunFiles
-from truerun.apps.watched_run import WatchRequest
+from truerun.apps.watched_run import DeclaredData, WatchRequest
 from truerun.core.declaration import MonitoringSection
 from truerun.monitoring.reference import Reference
 
@@ -47,11 +47,19 @@ class Loop:
 
 
 @contextlib.contextmanager
-def watching(folder: Path, reference: Reference | None = None, **monitoring: Any) -> Iterator[Observer]:
+def watching(
+    folder: Path, reference: Reference | None = None, data: tuple[DeclaredData, ...] = (), **monitoring: Any
+) -> Iterator[Observer]:
     """While active, every optimizer step in this process is watched; afterwards the observer holds what was found."""
     section = MonitoringSection(**{"every": 1, **monitoring})
     request = WatchRequest(
-        command=("python",), cwd=folder, folder=folder, monitoring=section, reference=reference or Reference(), keep_records=True
+        command=("python",),
+        cwd=folder,
+        folder=folder,
+        monitoring=section,
+        reference=reference or Reference(),
+        data=data,
+        keep_records=True,
     )
     observer = Observer(request, RunFiles(folder))
     settings = Settings(overhead=section.overhead, every=section.every, coordinates=section.coordinates)

@@ -21,6 +21,7 @@ from truerun.apps.agent import Batch, WatchOutcome, WatchRequest, watch
 from truerun.apps.baseline import make_reference
 from truerun.apps.project import Project
 from truerun.apps.recording import Recorder
+from truerun.apps.watched_run import DeclaredData
 from truerun.core.codec import to_json
 from truerun.core.decision import Decision, Outcome
 from truerun.core.digest import Digest, digest_bytes
@@ -210,6 +211,7 @@ class _Running:
                 folder=self.folder,
                 monitoring=self.project.declaration.monitoring,
                 reference=reference,
+                data=_declared_data(self.project, self.lock),
                 on_finding=self._found,
                 on_batch=self._record_batch,
             )
@@ -345,6 +347,13 @@ class _Running:
         unchecked = outcome.steps > 0 and not outcome.sampling.get("samples")
         blind = self.lock is None or self.history is None
         return Verdict.COULD_NOT_TELL if unchecked or blind else Verdict.PASS
+
+
+def _declared_data(project: Project, lock: Lock | None) -> tuple[DeclaredData, ...]:
+    return tuple(
+        DeclaredData(name=name, files=tuple(project.root / file.path for file in data.files), rows=data.rows, label=data.label)
+        for name, data in (lock.data.items() if lock is not None else ())
+    )
 
 
 def _finite(metrics: Any) -> dict[str, float]:

@@ -47,11 +47,21 @@ class Batch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredData:
+    """A declared data set whose rows a run may be given: its files, how many rows they hold, and its label column."""
+
+    name: str
+    files: tuple[Path, ...]
+    rows: int
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WatchRequest:
     """
     A command to run and watch.
 
-    `folder` receives the run's files. `env` overrides variables (None removes one). With `output` the command's standard
+    `folder` receives the run's files. `data` are the declared data sets that labels are compared with. `env` overrides variables (None removes one). With `output` the command's standard
     output and error go to that file and its input is empty. `checks=False` records without judging. `keep_records` keeps
     every StepRecord of rank 0 in the outcome; long runs should read the file instead.
     """
@@ -62,6 +72,7 @@ class WatchRequest:
     env: Mapping[str, str | None] = field(default_factory=dict)
     monitoring: MonitoringSection = field(default_factory=MonitoringSection)
     reference: Reference = field(default_factory=Reference)
+    data: tuple[DeclaredData, ...] = ()
     checks: bool = True
     keep_records: bool = False
     replay_key: str | None = None

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from truerun.adapters.pytorch.sense import Sense
+from truerun.adapters.pytorch.senses.batches import Batches
+from truerun.adapters.pytorch.senses.collating import Collating
+from truerun.adapters.pytorch.senses.workers import Workers
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = ()
+SENSES: tuple[type[Sense], ...] = (Batches, Workers, Collating)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:
