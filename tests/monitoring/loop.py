@@ -54,7 +54,9 @@ def watching(folder: Path, reference: Reference | None = None, **monitoring: Any
         command=("python",), cwd=folder, folder=folder, monitoring=section, reference=reference or Reference(), keep_records=True
     )
     observer = Observer(request, RunFiles(folder))
-    settings = Settings(overhead=section.overhead, every=section.every, coordinates=section.coordinates)
+    settings = Settings(
+        overhead=section.overhead, every=section.every, coordinates=section.coordinates, declared=request.reference.values
+    )
     probe = Probe(settings, Loop(observer))  # type: ignore[arg-type]
     probe.install()
     try:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from truerun.adapters.pytorch.sense import Sense
+from truerun.adapters.pytorch.senses.clearing import Clearing
+from truerun.adapters.pytorch.senses.clipping import Clipping
+from truerun.adapters.pytorch.senses.initialising import Initialising
+from truerun.adapters.pytorch.senses.scaling import Scaling
+from truerun.adapters.pytorch.senses.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = ()
+SENSES: tuple[type[Sense], ...] = (Clearing, Clipping, Initialising, Scaling, TrainingSet)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:
