@@ -62,7 +62,9 @@ def watching(
         keep_records=True,
     )
     observer = Observer(request, RunFiles(folder))
-    settings = Settings(overhead=section.overhead, every=section.every, coordinates=section.coordinates)
+    settings = Settings(
+        overhead=section.overhead, every=section.every, coordinates=section.coordinates, declared=request.reference.values
+    )
     probe = Probe(settings, Loop(observer))  # type: ignore[arg-type]
     probe.install()
     try:

@@ -121,7 +121,7 @@ def test_frozen_parameters_and_groups(tmp_path: Path) -> None:
     network = model().double()
     network[0].bias.requires_grad_(requires_grad=False)
     unused = torch.nn.Parameter(torch.ones(3, dtype=torch.float64))
-    groups = [{"params": [network[0].weight, network[0].bias, unused]}, {"params": network[3].parameters(), "weight_decay": 0.0}]
+    groups = [{"params": [network[0].weight, network[0].bias, unused]}, {"params": network[2:].parameters(), "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=40)
     with watching(tmp_path) as observer:

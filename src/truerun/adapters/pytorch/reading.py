@@ -66,13 +66,19 @@ def _plain(value: Any) -> Any:
 
 
 def names_of(tensors: Sequence[Any]) -> list[str]:
+    """Names of *tensors* as the largest module that holds them calls them; `tensor 3` where no module does."""
+    return model_of(tensors)[1]
+
+
+def model_of(tensors: Sequence[Any]) -> tuple[Any | None, list[str]]:
     """
-    Names of *tensors* as the largest module that holds them calls them; `tensor 3` where no module does.
+    The largest module that holds *tensors*, None where there is none, and what it calls them.
 
     Looks once through the objects that Python's garbage collector tracks; it asks for their type only.
     """
     wanted = {id(tensor): position for position, tensor in enumerate(tensors)}
     best: dict[int, str] = {}
+    model = None
     objects = gc.get_objects()
     if len(objects) <= MAX_NAMED_OBJECTS:
         for thing in objects:
@@ -85,8 +91,8 @@ def names_of(tensors: Sequence[Any]) -> list[str]:
             found = {wanted[id(tensor)]: name for name, tensor in named if id(tensor) in wanted}
             # Among modules that hold equally many, the outermost has the longest names.
             if (len(found), sum(map(len, found.values()))) > (len(best), sum(map(len, best.values()))):
-                best = found
-    return [best.get(position, f"tensor {position}") for position in range(len(tensors))]
+                best, model = found, thing
+    return model, [best.get(position, f"tensor {position}") for position in range(len(tensors))]
 
 
 def gather(tensors: Sequence[Any], indices: Sequence[Any]) -> tuple[str, bytes]:

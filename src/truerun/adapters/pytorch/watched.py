@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,6 +37,7 @@ class Watched:
         self.notes: list[str] = []
         self.capture: tuple[Any, ...] | None = None
         self.held: tuple[list[int], list[Any], Buffers] | None = None
+        self.model: Callable[[], Any] = lambda: None
         self.adopt(optimizer, coordinates)
 
     def adopt(self, optimizer: Any, coordinates: int) -> None:
@@ -57,6 +60,8 @@ class Watched:
     def describe(self, optimizer: Any) -> dict[str, Any]:
         """The frame that introduces the optimizer to the agent."""
         kind = type(optimizer)
+        model, names = reading.model_of(self.tensors)
+        self.model = weakref.ref(model) if model is not None else lambda: None
         return {
             "kind": "optimizer",
             "optimizer": self.number,
@@ -68,7 +73,7 @@ class Watched:
             "sizes": self.sizes,
             "counts": self.counts,
             "types": [str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors],
-            "names": reading.names_of(self.tensors),
+            "names": names,
             "seed": torch.initial_seed(),
         }
 

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from truerun.apps.judging.batches import BatchesJudge
+from truerun.apps.judging.clearing import Clearing
+from truerun.apps.judging.clipping import Clipping
+from truerun.apps.judging.evaluating import Evaluating
+from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
+from truerun.apps.judging.modes import Modes
+from truerun.apps.judging.scaling import Scaling
+from truerun.apps.judging.training_set import TrainingSet
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = (BatchesJudge,)
+JUDGES: tuple[type[Judge], ...] = (BatchesJudge, Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, TrainingSet)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:

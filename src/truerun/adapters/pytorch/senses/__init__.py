@@ -6,13 +6,31 @@ from typing import TYPE_CHECKING
 
 from truerun.adapters.pytorch.sense import Sense
 from truerun.adapters.pytorch.senses.batches import Batches
+from truerun.adapters.pytorch.senses.clearing import Clearing
+from truerun.adapters.pytorch.senses.clipping import Clipping
 from truerun.adapters.pytorch.senses.collating import Collating
+from truerun.adapters.pytorch.senses.evaluating import Evaluating
+from truerun.adapters.pytorch.senses.initialising import Initialising
+from truerun.adapters.pytorch.senses.modes import Modes
+from truerun.adapters.pytorch.senses.scaling import Scaling
+from truerun.adapters.pytorch.senses.training_set import TrainingSet
 from truerun.adapters.pytorch.senses.workers import Workers
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = (Batches, Workers, Collating)
+SENSES: tuple[type[Sense], ...] = (
+    Batches,
+    Workers,
+    Collating,
+    Clearing,
+    Clipping,
+    Evaluating,
+    Initialising,
+    Modes,
+    Scaling,
+    TrainingSet,
+)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:
