@@ -74,6 +74,35 @@ def check_ending(
     )
 
 
+def check_worker(workers: str, name: object, step: int, rank: int) -> tuple[Finding, ...]:
+    """A finding: processes *workers* of a data loader ended; *name* is the signal, None when the loader does not know."""
+    by = f"was ended by {name}" if name else "ended unexpectedly"
+    return (
+        RULE.finding(
+            Subject(kind="run", name="data loader worker"),
+            f"A worker of the data loader (pid {workers}) {by} after step {step}; the loader raised an error in the training process.",
+            evidence={"workers": workers, "signal": name},
+            location=Location(step=step, rank=rank),
+            confidence=Confidence.CERTAIN if name else Confidence.HIGH,
+            remedy="if it was SIGKILL: look for lack of memory (shared memory too), else ask who may signal it",
+        ),
+    )
+
+
+def check_memory(what: str, where: str, step: int, rank: int) -> tuple[Finding, ...]:
+    """A note: the program's own exception *what*, raised at *where*, was for lack of memory; nobody killed it."""
+    return (
+        RULE.finding(
+            Subject(kind="run", name="process", key="memory"),
+            f"The program ended itself after step {step} for lack of memory: {what}.",
+            evidence={"exception": what, "where": where, "out_of_memory": True},
+            location=Location(step=step, rank=rank),
+            severity=Severity.NOTE,
+            remedy="give it more memory or a smaller batch",
+        ),
+    )
+
+
 def _name(number: int) -> str:
     try:
         return signal.Signals(number).name

@@ -49,7 +49,7 @@ class Probe:
         self.loss: Any = None
         self.notes: list[str] = []
         self.rows: list[list[Any]] = []
-        self.sent_at = 0.0
+        self.sent_at = self.waited_seconds = 0.0
         self.gradients = b""
         self.off = False
         self.hooks: tuple[Any, ...] = ()
@@ -227,16 +227,21 @@ class Probe:
         return watched.due is not None and watched.due <= watched.steps
 
     def _nonce(self, watched: Watched) -> bytes:
-        wait = FIRST_NONCE_SECONDS if watched.steps == 1 else NONCE_SECONDS
+        wait, begun = FIRST_NONCE_SECONDS if watched.steps == 1 else NONCE_SECONDS, _clock()
+        found = self._asked(watched, wait)
+        self.waited_seconds += _clock() - begun
+        watched.nonce, watched.from_agent = found or os.urandom(16), found is not None
+        return watched.nonce
+
+    def _asked(self, watched: Watched, wait: float) -> bytes | None:
+        """The agent's secret for the coming step; None when it is late."""
         for _ in range(4):
             answer = self.channel.receive("nonce", watched.number, wait)
             if answer is None:
                 break
             if answer.header.get("step") == watched.steps:
-                watched.nonce, watched.from_agent = bytes.fromhex(answer.header["nonce"]), True
-                return watched.nonce
-        watched.nonce, watched.from_agent = os.urandom(16), False
-        return watched.nonce
+                return bytes.fromhex(answer.header["nonce"])
+        return None
 
     def _hand_over(self, watched: Watched, header: dict[str, Any], buffers: Buffers, *, begun: float) -> None:
         gap = 1 if watched.steps < FULL_STEPS else self.budget.mean_gap(begun)
