@@ -210,6 +210,7 @@ class _Running:
                 folder=self.folder,
                 monitoring=self.project.declaration.monitoring,
                 reference=reference,
+                outlives=self.mode is Mode.OBSERVE,
                 on_finding=self._found,
                 on_batch=self._record_batch,
             )

@@ -21,8 +21,8 @@ from truerun.monitoring.slow_step import Looks
 
 LOOK_SECONDS = 0.04
 SAMPLE_SECONDS, SAMPLE_RATE = 1, 40
-SHARE = 0.1
-MAX_SAMPLINGS = 40
+SHARE, SHARE_LATER = 0.1, 0.02
+SOON, MANY = 3, 40
 ASLEEP_IN_A_ROW = 2
 STILL_IN_A_ROW = 6
 PLAIN_SAMPLINGS, STILL_SAMPLES = 1, 12
@@ -43,6 +43,7 @@ class Seen:
     stacks: Counter[tuple[Frame, ...]] = field(default_factory=Counter)
     still: Counter[tuple[Frame, ...]] = field(default_factory=Counter)
     latest: Stacks = field(default_factory=dict)
+    latest_at: float = 0.0
     samplings: int = 0
     wanted: bool = False
 
@@ -121,24 +122,25 @@ class Looker:
 
     def _start_sampling(self, seen: Seen, now: float) -> None:
         busy = self._sampling is not None and self._sampling.is_alive()
-        if busy or self.unseen or now < self._busy_until or seen.samplings >= MAX_SAMPLINGS or seen.stopped_at is not None:
+        if busy or self.unseen or now < self._busy_until or seen.stopped_at is not None:
             return
         seen.wanted = False
         seen.samplings += 1
         # The first few at once, then less and less often: evidence is soon complete.
-        self._busy_until = now + SAMPLE_SECONDS + (0 if seen.samplings <= 3 else SAMPLE_SECONDS / SHARE)
+        share = 1.0 if seen.samplings <= SOON else SHARE if seen.samplings <= MANY else SHARE_LATER
+        self._busy_until = now + SAMPLE_SECONDS / share
         self._sampling = threading.Thread(target=self._take, args=(seen,), name="truerun-stacks", daemon=True)
         self._sampling.start()
 
     def _take(self, seen: Seen) -> None:
         """Cheap samples first; where they name no line that sleeps, dear ones that tell who was still."""
-        named = find_named_sleep(seen.stacks) is not None
+        named, begun = find_named_sleep(seen.stacks) is not None, time.monotonic()
         try:
             if named or seen.samplings <= PLAIN_SAMPLINGS or seen.samplings % 2:
                 found = self._sample(seen.pid, seen.thread, seconds=SAMPLE_SECONDS, rate=SAMPLE_RATE)
                 with self._lock:
                     seen.stacks.update(found)
-                    seen.latest = found
+                    seen.latest, seen.latest_at = found, begun
             else:
                 found = self._sample_still(seen.pid, seen.thread, times=STILL_SAMPLES)
                 with self._lock:
@@ -157,10 +159,11 @@ class Looker:
         with self._lock:
             return dict(self.seen[pid].still) if pid in self.seen else {}
 
-    def latest(self, pid: int) -> Stacks:
-        """Stacks of *pid* as they were taken last."""
+    def latest(self, pid: int, since: float) -> Stacks:
+        """Stacks of *pid* as they were taken last, none if that was not after *since* (steady seconds)."""
         with self._lock:
-            return dict(self.seen[pid].latest) if pid in self.seen else {}
+            seen = self.seen.get(pid)
+            return dict(seen.latest) if seen is not None and seen.latest_at >= since else {}
 
     def _run(self) -> None:
         # The distance between looks is drawn anew each time, so that nothing can step in time with it.

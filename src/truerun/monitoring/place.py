@@ -15,6 +15,7 @@ PHASE_FRAMES = (
 )
 MIN_SAMPLES = 3
 MOST = 0.5
+MIN_STEPPING = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +87,15 @@ def find_wait(still: Stacks) -> Place | None:
 def find_still(stacks: Stacks) -> Place | None:
     """The line with most samples: where a thread is that does nothing else."""
     return max(_places(stacks), key=lambda place: place.samples, default=None)
+
+
+def find_step(stacks: Stacks) -> Frame | None:
+    """The frame that called an optimizer's step, when samples (not a single one) show that step being taken."""
+    found = {stack: count for stack, count in stacks.items() if _phase(stack) == "optimizer"}
+    if sum(found.values()) < MIN_STEPPING:
+        return None
+    stack = max(found, key=lambda item: found[item])
+    return next((frame for frame in reversed(stack) if not is_library(frame.path)), stack[-1])
 
 
 def _places(stacks: Stacks) -> list[Place]:

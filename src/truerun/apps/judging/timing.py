@@ -17,18 +17,22 @@ from truerun.adapters.threads import waiting_for_processor
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.stack_sampling import Looker, Seen
 from truerun.apps.watched_run import StepRecord, WatchRequest
-from truerun.monitoring import process_killed, slow_run
+from truerun.monitoring import probe_silent, process_killed, slow_run
 from truerun.monitoring.clock_jump import check_clock
-from truerun.monitoring.place import find_named_sleep, find_still, find_wait
+from truerun.monitoring.place import find_named_sleep, find_step, find_still, find_wait
 from truerun.monitoring.process_stopped import check_stop
-from truerun.monitoring.run_hangs import check_hang, is_overdue
+from truerun.monitoring.run_hangs import MIN_SECONDS, check_hang, is_overdue
 from truerun.monitoring.slow_step import Known, check_sleep, check_unplaced_sleep, check_wait
 from truerun.monitoring.step_times import Lost, StepTimes, parse_step_time
 
 TICK_SECONDS = 0.2
-HANG_SECONDS = 2.0
+QUIET_LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
 MAX_PLACES = 20
+LOST_STEPS = 5
+CUT_CPU_SECONDS = 2.0
+SILENT_SECONDS, SILENT_FACTOR = 4.0, 10.0
+QUIET_CPU_SECONDS, QUIET_FACTOR = 20.0, 50.0
 
 
 class TimingJudge(Judge):
@@ -47,7 +51,7 @@ class TimingJudge(Judge):
         self._lost: dict[int, tuple[float, Lost]] = {}
         self._quiet: dict[int, tuple[int, float, float]] = {}
         self._places: dict[int, dict[str, float]] = {}
-        self._ticked = self._looked_for_hangs = 0.0
+        self._ticked = self._looked_for_quiet = 0.0
         self._last = self.clock()
         self._began, self._waiting = self._last[0], waiting_for_processor()
         self._known = self._read_known()
@@ -64,7 +68,7 @@ class TimingJudge(Judge):
             return ()
         times = self._times.setdefault((known.pid, record.optimizer), StepTimes())
         if times.add(parse_step_time(record.step, extra)):
-            lost = times.lost()
+            lost = times.lost() if times.steps % LOST_STEPS == 0 or known.pid not in self._lost else None
             if lost is not None:
                 since = self._lost[known.pid][0] if known.pid in self._lost else self.clock()[0]
                 self._lost[known.pid] = since, lost
@@ -103,9 +107,11 @@ class TimingJudge(Judge):
             self.looker.follow(known.pid, thread, known.offset + known.steps)
             seen = self.looker.seen[known.pid]
             found += self._judge_stops(known, seen, now) + self._judge_sleep(known, seen, now, ended=False)
-        if now - self._looked_for_hangs > HANG_SECONDS:
-            self._looked_for_hangs = now
-            found += tuple(finding for known in processes for finding in self._judge_hang(known, now))
+        if now - self._looked_for_quiet > QUIET_LOOK_SECONDS:
+            self._looked_for_quiet = now
+            # A process that started another program in its place (exec) speaks anew: only its latest line counts.
+            latest = {known.pid: known for known in processes}
+            found += tuple(finding for known in latest.values() for finding in self._judge_quiet(known, now))
         return found
 
     def finish(self, processes: Sequence[Process]) -> Findings:
@@ -181,27 +187,41 @@ class TimingJudge(Judge):
             return ()  # among several ranks each waits for the slowest
         return check_wait(lost, still, rank, self._busy(), why if self.looker.unseen else "it was not seen asleep")
 
-    def _judge_hang(self, known: Process, now: float) -> Findings:
+    def _judge_quiet(self, known: Process, now: float) -> Findings:
+        """A process from which no step has come for long: it waits, or it computes, or it steps and says nothing."""
         times = [found for (pid, _), found in self._times.items() if pid == known.pid]
-        if not known.open or known.bye is not None or not times or known.pid == os.getpid():
+        if known.bye is not None or not times or known.pid == os.getpid():
             return ()
         used = self.used(known.pid)
         steps, since, used_then = self._quiet.get(known.pid, (-1, now, 0.0))
         if used is None or steps != known.steps:
             self._quiet[known.pid] = known.steps, now, used or 0.0
             return ()
-        quiet, usual = now - since, max(found.usual_seconds for found in times)
-        if not is_overdue(quiet, usual, max(found.longest_seconds for found in times)):
-            return ()
+        quiet, computed, (step, rank) = now - since, used - used_then, known.place(known.steps)
+        if not known.open:
+            return probe_silent.check_cut(step, rank) if computed > CUT_CPU_SECONDS else ()
+        usual, longest = max(found.usual_seconds for found in times), max(found.longest_seconds for found in times)
+        if quiet > max(SILENT_SECONDS, SILENT_FACTOR * usual) and computed > SILENT_FACTOR * max(map(_computed, times)):
+            self.looker.want(known.pid)
+            if (where := find_step(self.looker.latest(known.pid, since))) is not None:
+                return probe_silent.check_unrecorded(quiet, where.shown, step, rank)
+        if is_overdue(quiet, usual, longest):
+            return self._judge_overdue(known, quiet, computed, usual, since)
+        return ()
+
+    def _judge_overdue(self, known: Process, quiet: float, computed: float, usual: float, since: float) -> Findings:
         seen = self.looker.seen.get(known.pid)
-        if seen is not None and seen.stopped_at is not None:
+        if seen is None or seen.stopped_at is not None:
             return ()
         self.looker.want(known.pid)
-        place = find_still(self.looker.latest(known.pid))
-        step, rank = known.place(known.steps)
-        return check_hang(
-            quiet, used - used_then, usual, place, step=step, rank=rank, why=self.looker.unseen or "it did not answer"
-        )
+        place = find_still(self.looker.latest(known.pid, since))
+        if place is None and not self.looker.unseen and quiet < 2 * MIN_SECONDS:
+            return ()  # its stack is on its way
+        (step, rank), why = known.place(known.steps), self.looker.unseen or "it did not answer in time"
+        hangs = check_hang(quiet, computed, usual, place, step=step, rank=rank, why=why)
+        if not hangs and computed > max(QUIET_CPU_SECONDS, QUIET_FACTOR * usual) and place is None:
+            return probe_silent.check_quiet(computed, step, rank)
+        return hangs
 
     def _judge_pace(self, known: Process) -> Findings:
         if known.rank not in (0, None):
@@ -244,6 +264,10 @@ class TimingJudge(Judge):
     def _read_declared(self) -> float | None:
         declared = self.request.reference.values.get("step_seconds")
         return float(declared) if isinstance(declared, int | float) and not isinstance(declared, bool) and declared > 0 else None
+
+
+def _computed(times: StepTimes) -> float:
+    return float(times.typical().get("computed", 0.0))
 
 
 def _clocks() -> tuple[float, float, float]:
