@@ -295,6 +295,7 @@ class _Running:
             findings=self._late(outcome),
         )
         self._attempt("its end could not be recorded", lambda: self.recorder.record(fact))
+        self.recorder.settle()
         self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
         if outcome is not None:
             self._notice(check_kept("the files of the run could not be written", outcome.trouble))

@@ -79,8 +79,12 @@ class Looker:
         if known is None or known.thread != thread:
             self.seen[pid] = Seen(pid, thread)
         if self._looking is None:
-            self._looking = threading.Thread(target=self._run, name="truerun-looker", daemon=True)
-            self._looking.start()
+            self.start()
+
+    def start(self) -> None:
+        """Begin to look."""
+        self._looking = threading.Thread(target=self._run, name="truerun-looker", daemon=True)
+        self._looking.start()
 
     def want(self, pid: int) -> None:
         """Take stacks of *pid* as soon as the budget allows."""

@@ -25,7 +25,7 @@ from truerun.monitoring.run_hangs import MIN_SECONDS, check_hang, is_overdue
 from truerun.monitoring.slow_step import Known, check_sleep, check_unplaced_sleep, check_wait
 from truerun.monitoring.step_times import Lost, StepTimes, parse_step_time
 
-TICK_SECONDS = 0.2
+TICK_SECONDS, PAUSED_SECONDS = 0.2, 5.0
 QUIET_LOOK_SECONDS = 1.0
 PATIENCE_SECONDS = 10.0
 MAX_PLACES = 20
@@ -95,6 +95,8 @@ class TimingJudge(Judge):
         now, wall, with_sleep = self.clock()
         if now - self._ticked < TICK_SECONDS:
             return ()
+        if now - self._ticked > PAUSED_SECONDS:
+            self._quiet.clear()  # this process did not look meanwhile: it was stopped itself, with the command or alone
         self._ticked = now
         found = self._judge_clock(now, wall, with_sleep, processes)
         for known in processes:
@@ -194,7 +196,8 @@ class TimingJudge(Judge):
             return ()
         used = self.used(known.pid)
         steps, since, used_then = self._quiet.get(known.pid, (-1, now, 0.0))
-        if used is None or steps != known.steps:
+        seen = self.looker.seen.get(known.pid)
+        if used is None or steps != known.steps or (seen is not None and seen.stopped_at is not None):
             self._quiet[known.pid] = known.steps, now, used or 0.0
             return ()
         quiet, computed, (step, rank) = now - since, used - used_then, known.place(known.steps)
@@ -211,7 +214,7 @@ class TimingJudge(Judge):
 
     def _judge_overdue(self, known: Process, quiet: float, computed: float, usual: float, since: float) -> Findings:
         seen = self.looker.seen.get(known.pid)
-        if seen is None or seen.stopped_at is not None:
+        if seen is None:
             return ()
         self.looker.want(known.pid)
         place = find_still(self.looker.latest(known.pid, since))
