@@ -125,7 +125,7 @@ class Observer:
         known = self.processes.get(event.line)
         if event.frame is None:
             if known is not None:
-                known.open = False
+                known.open, known.closed = False, time.monotonic()
             return
         if known is None:
             known = self.processes[event.line] = Process(event.line.pid, {})
@@ -179,15 +179,18 @@ class Observer:
         self._report_all(probe_silent.check_unwatched(len(missing), self.steps))
         # One that started another program in its place (exec) has not vanished: it spoke anew.
         latest = {known.pid: known for known in self.processes.values()}
-        vanished = sum(known.steps > 0 and known.bye is None for known in latest.values())
+        lost = sorted(
+            (known for known in latest.values() if known.steps > 0 and known.bye is None), key=lambda known: known.closed
+        )
         self._report_all(
             process_killed.check_ending(
                 returncode,
                 passed_on=tuple(self.signals),
                 out_of_memory=self.out_of_memory,
                 timed_out=timed_out,
-                vanished=vanished,
-                step=self.steps,
+                vanished=len(lost),
+                step=lost[0].offset + lost[0].steps if lost else self.steps,
+                first_rank=lost[0].rank if len(lost) > 1 else None,
             )
         )
 

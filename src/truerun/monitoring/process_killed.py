@@ -20,24 +20,37 @@ RULE = Rule(
 
 
 def check_ending(
-    returncode: int, *, passed_on: tuple[int, ...], out_of_memory: bool, timed_out: bool, vanished: int, step: int
+    returncode: int,
+    *,
+    passed_on: tuple[int, ...],
+    out_of_memory: bool,
+    timed_out: bool,
+    vanished: int,
+    step: int,
+    first_rank: int | None = None,
 ) -> tuple[Finding, ...]:
     """
     A finding for a command that a signal ended, or whose training process did not say goodbye.
 
     *returncode* is negative for a signal (as `subprocess` has it), above 128 where a shell reports one. *passed_on* are
-    signals that the agent itself passed on; *vanished* counts processes that had taken steps and fell silent at the end.
+    signals that the agent itself passed on; *vanished* counts processes that had taken steps and fell silent at the end;
+    *step* is where the run was, and of several that vanished where *first_rank* was, the first of them.
     """
     number = -returncode if returncode < 0 else (returncode - 128 if 128 < returncode < 128 + signal.NSIG and vanished else 0)
     if timed_out or (not number and not vanished):
         return ()
-    subject, where = Subject(kind="run", name="process"), Location(step=step)
+    subject, where = Subject(kind="run", name="process"), Location(step=step, rank=first_rank)
     if not number:
         return (
             RULE.finding(
                 subject,
                 f"{vanished} training process{'es' if vanished > 1 else ''} ended after step {step} without a word: "
-                "killed from outside, or left by os._exit.",
+                "killed from outside, or left by os._exit."
+                + (
+                    f" Of these rank {first_rank} was the first; the others may have been ended for it."
+                    if first_rank is not None
+                    else ""
+                ),
                 evidence={"processes": vanished, "exit_code": returncode},
                 location=where,
                 severity=Severity.WARNING if returncode == 0 else Severity.ERROR,
