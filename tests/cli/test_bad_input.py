@@ -280,31 +280,40 @@ def test_command_fails(place: Place) -> None:
     assert done.returncode == 7, done.stderr
 
 
-def test_killed_run(place: Place) -> None:
+@pytest.mark.parametrize("mode", ["observe", "enforce"])
+def test_killed_run(place: Place, mode: str) -> None:
     """
     SIGKILL hits truerun in the middle of a run. Every entry acknowledged before is still there and verifies, the run is
-    listed as unfinished, its training process does not go on unwatched, and the next run works.
+    listed as unfinished, and the next run works. Observing ends nothing: the training goes on to its end. In enforce mode
+    it does not go on unwatched.
     """
     (place.root / "slow").write_text("")
     before = place.size()
-    words = place.words("run", "--mode", "observe", "--run-id", "killed", "--", "python", "train.py")
+    words = place.words("run", "--mode", mode, "--run-id", "killed", "--", "python", "train.py")
     running = subprocess.Popen(
         words,
         cwd=place.root,
         env=place.environment(),
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
+        text=True,
     )
     _wait_for(place.root / "started")
     running.send_signal(signal.SIGKILL)
     running.wait()
     assert place.size() > before, "the start of the run was acknowledged before the command began"
-    listed = place.must("runs", "--format", "json").stdout
-    assert "killed" in listed
-    assert place.truerun("show", "killed").returncode in (0, 3)
-    assert _ends(running.pid), "the training process is still there, and nobody watches it"
+    assert json.loads(place.must("runs", "--format", "json").stdout)["runs"][-1]["verdict"] == "unfinished"
+    shown = place.truerun("show", "killed")
+    assert shown.returncode in (0, 3)
+    assert "unfinished" in shown.stdout
+    if mode == "enforce":
+        assert _ends(running.pid), "the training process is still there, and nobody watches it"
+    else:
+        assert _living(running.pid), "the training was ended, and it was only observed"
     (place.root / "slow").unlink()
+    assert running.communicate(timeout=60)[0] == ("" if mode == "enforce" else "trained\n")
+    assert _ends(running.pid)
     place.must("run", "--mode", "observe", "--", "python", "train.py")
 
 

@@ -26,6 +26,7 @@ from truerun.core.errors import FormatError
 
 MAX_QUEUED = 20_000
 NONCE_BYTES = 16
+SETTLE_SECONDS = 30.0
 STOP, SETTLE = b"x", b"s"
 
 
@@ -100,10 +101,14 @@ class ProbeSocket:
                     self._read(key.data)
 
     def settle(self) -> None:
-        """Return once every connection made before this call has been accepted: what its process sent will arrive."""
+        """
+        Return once every connection made before this call has been accepted: what its process sent will arrive.
+
+        A second call returns when what had arrived by then (a megabyte of each) is among the events.
+        """
         self._settled.clear()
         self._wake.send(SETTLE)
-        self._settled.wait(timeout=5)
+        self._settled.wait(timeout=SETTLE_SECONDS)
 
     def _accept(self) -> bool:
         try:
@@ -133,8 +138,8 @@ class ProbeSocket:
         if not data:
             self._selector.unregister(line.socket)
             line.socket.close()
-            self.open_lines -= 1
             self.events.put(Event(line, None))
+            self.open_lines -= 1
 
     def _answer(self, line: Line, frame: Frame) -> None:
         kind, header = frame.header["kind"], frame.header

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
 import signal
@@ -38,13 +39,19 @@ def find_command(command: Sequence[str], cwd: Path, env: Mapping[str, str]) -> s
 
 
 def start_command(
-    executable: str, command: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes] | None = None
+    executable: str,
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    output: IO[bytes] | None = None,
+    outlives: bool = False,
 ) -> subprocess.Popen[bytes]:
     """
     Start *command* with standard input, output and error as they are here (or both outputs into *output*).
 
     It gets its own process group unless a terminal is its input: there it stays in the foreground group, so that it can
-    read and Ctrl-C and Ctrl-Z reach it as they always did.
+    read and Ctrl-C and Ctrl-Z reach it as they always did. Unless it *outlives* this process, it is asked to end with it.
     """
     try:
         return subprocess.Popen(
@@ -57,7 +64,7 @@ def start_command(
             stderr=output,
             close_fds=False,  # as a shell would: descriptors the caller left open on purpose stay open
             process_group=None if output is None and _at_terminal() else 0,
-            preexec_fn=_end_with_parent,  # noqa: PLW1509 (one system call, no Python lock is taken)
+            preexec_fn=None if outlives else _end_with_parent,  # noqa: PLW1509 (one system call, no Python lock is taken)
         )
     except OSError as error:
         raise CommandNotFoundError(
@@ -70,7 +77,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def _end_with_parent() -> None:
-    """In the child: be asked to end (SIGTERM) when the watching process is killed, so that no training goes on unwatched."""
+    """In the child: be asked to end (SIGTERM) when the process that started it is killed, so that nothing goes on unwatched."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
@@ -142,6 +149,25 @@ def torch_processes(root: int, reporting: Collection[int] = ()) -> frozenset[int
             found.add(pid)
         stack += [(child, command if probed else None) for child in _children(pid)]
     return frozenset(found)
+
+
+def carries(pid: int, variable: str) -> bool:
+    """Whether *pid* is a Python that has *variable* in its environment and heeds it: no option makes it ignore PYTHONPATH."""
+    words = _read(f"/proc/{pid}/cmdline").split(b"\0")
+    options = itertools.takewhile(lambda word: word.startswith(b"-") and word not in (b"-c", b"-m"), words[1:])
+    ignores = any(set(word[1:]) & set(b"IES") for word in options if not word.startswith((b"--", b"-X", b"-W")))
+    python = os.path.basename(words[0]).startswith(b"python")
+    return python and not ignores and any(item.startswith(variable.encode() + b"=") for item in _environment(pid))
+
+
+def _environment(pid: int) -> list[bytes]:
+    return _read(f"/proc/{pid}/environ").split(b"\0")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether process *pid* runs, or waits, or is stopped: has not ended."""
+    fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
+    return bool(fields) and fields[0] not in (b"Z", b"X")
 
 
 def _children(pid: int) -> Iterator[int]:

@@ -34,6 +34,7 @@ BATCH_SECONDS = 3.0
 DRAIN_SECONDS = 3.0
 TERMINATE_SECONDS = 5.0
 TICK_SECONDS = 0.2
+SETTLED_PASSES = 3
 
 
 def watch(request: WatchRequest) -> WatchOutcome:
@@ -50,7 +51,14 @@ def watch(request: WatchRequest) -> WatchOutcome:
         line.cost = observer.cost
         kills = process.out_of_memory_kills()
         begun = time.monotonic()
-        child = process.start_command(executable, request.command, cwd=request.cwd, env={**env, SOCKET: line.path}, output=output)
+        child = process.start_command(
+            executable,
+            request.command,
+            cwd=request.cwd,
+            env={**env, SOCKET: line.path},
+            output=output,
+            outlives=request.outlives,
+        )
         with process.forwarding(child, observer.forwarded):
             threading.Thread(target=_await, args=(child, line), name="truerun-await", daemon=True).start()
             timed_out = _loop(request, observer, line, child, begun)
@@ -119,7 +127,9 @@ def _output(path: Path | None) -> Iterator[IO[bytes] | None]:
 
 def _await(child: subprocess.Popen[bytes], line: ProbeSocket) -> None:
     returncode = child.wait()
-    line.settle()
+    # However slow this machine is, what the command had sent comes before the word that it has ended.
+    for _ in range(SETTLED_PASSES):
+        line.settle()
     line.events.put(Event(None, None, returncode))
 
 
@@ -129,7 +139,7 @@ def _loop(request: WatchRequest, observer: Observer, line: ProbeSocket, child: s
     timed_out = False
     drained: float | None = None
     batched = begun
-    while drained is None or (time.monotonic() < drained and (line.open_lines or not line.events.empty())):
+    while drained is None or not line.events.empty() or (line.open_lines and time.monotonic() < drained):
         now = time.monotonic()
         with contextlib.suppress(queue.Empty):
             event = line.events.get(timeout=TICK_SECONDS)

@@ -12,6 +12,7 @@ from truerun.adapters import process
 from truerun.adapters.probe_socket import Event, Line
 from truerun.adapters.probe_values import parse_discontinuity, parse_optimizer, parse_sample
 from truerun.adapters.pytorch.frames import Frame
+from truerun.adapters.pytorch.settings import SOCKET
 from truerun.apps.judging import make_judges
 from truerun.apps.judging.judge import Optimizer, Process
 from truerun.apps.run_files import RunFiles
@@ -29,7 +30,6 @@ from truerun.monitoring.update_mismatch import check_update
 
 MAX_POINTS = 200_000
 MAX_OF_A_RULE = 20
-QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
 UNWATCHED_SCANS, UNWATCHED_CPU_SECONDS = 3, 10.0
 MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError)
 
@@ -51,6 +51,7 @@ class Observer:
         self._findings: dict[str, Finding] = {}
         self._times: Counter[str] = Counter()
         self._unwatched: dict[int, list[float]] = {}
+        self._importing: set[int] = set()
         self._next_scan = 1.0
         self._fresh: list[Finding] = []
         self._reach: dict[int, int] = {}
@@ -124,7 +125,7 @@ class Observer:
         known = self.processes.get(event.line)
         if event.frame is None:
             if known is not None:
-                known.open = False
+                known.open, known.closed = False, time.monotonic()
             return
         if known is None:
             known = self.processes[event.line] = Process(event.line.pid, {})
@@ -151,15 +152,12 @@ class Observer:
         watched = {known.pid for known in self.processes.values()}
         for pid in process.torch_processes(child, watched):
             # Processor time, not wall time: on a busy machine importing torch alone can take long.
-            self._unwatched[pid] = [*self._unwatched.get(pid, []), process.cpu_seconds(pid) or 0.0]
-        now = time.monotonic()
-        for known in self.processes.values():
-            quiet = now - known.heard
-            if known.open and known.steps >= QUIET_STEPS and quiet > max(QUIET_SECONDS, QUIET_FACTOR * known.rhythm):
-                used = process.cpu_seconds(known.pid)
-                if known.used is not None and used is not None and used - known.used > 0.2 * min(15.0, quiet):
-                    self._report_all(probe_silent.check_quiet(quiet, known.offset + known.steps, known.rank or 0))
-                known.used = used
+            used = self._unwatched[pid] = [*self._unwatched.get(pid, []), process.cpu_seconds(pid) or 0.0]
+            # One that will report as soon as torch is imported gets the time that importing takes.
+            if process.carries(pid, SOCKET) and used[-1] - used[0] <= UNWATCHED_CPU_SECONDS:
+                self._importing.add(pid)
+            else:
+                self._importing.discard(pid)
         early = [
             pid for pid, used in self._unwatched.items() if used[-1] - used[0] > UNWATCHED_CPU_SECONDS and pid not in watched
         ]
@@ -173,17 +171,26 @@ class Observer:
         for judge in self.judges:
             self._report_all(judge.finish(list(self.processes.values())))
         watched = {known.pid for known in self.processes.values()}
-        missing = [pid for pid, used in self._unwatched.items() if len(used) >= UNWATCHED_SCANS and pid not in watched]
+        missing = [
+            pid
+            for pid, used in self._unwatched.items()
+            if len(used) >= UNWATCHED_SCANS and pid not in watched and pid not in self._importing
+        ]
         self._report_all(probe_silent.check_unwatched(len(missing), self.steps))
-        vanished = sum(known.steps > 0 and known.bye is None for known in self.processes.values())
+        # One that started another program in its place (exec) has not vanished: it spoke anew.
+        latest = {known.pid: known for known in self.processes.values()}
+        lost = sorted(
+            (known for known in latest.values() if known.steps > 0 and known.bye is None), key=lambda known: known.closed
+        )
         self._report_all(
             process_killed.check_ending(
                 returncode,
                 passed_on=tuple(self.signals),
                 out_of_memory=self.out_of_memory,
                 timed_out=timed_out,
-                vanished=vanished,
-                step=self.steps,
+                vanished=len(lost),
+                step=lost[0].offset + lost[0].steps if lost else self.steps,
+                first_rank=lost[0].rank if len(lost) > 1 else None,
             )
         )
 
@@ -224,6 +231,9 @@ class Observer:
 
     def _on_hello(self, line: Line, known: Process, frame: Frame) -> None:
         known.hello = frame.header
+        twins = [other for other in self.processes.values() if other is not known and other.open and other.pid == known.pid]
+        for other in twins:
+            self._report_all(probe_silent.check_twice(other.rank or 0, other.offset + other.steps, same_process=True))
 
     def _on_steps(self, line: Line, known: Process, frame: Frame) -> None:
         known.spent = float(frame.header["spent"])
@@ -277,6 +287,8 @@ class Observer:
         """Give a process that steps its rank: RANK if it has one, else the first place no living process holds."""
         named = str(known.hello.get("rank") or "")
         taken = {other.rank for other in self.processes.values() if other.open and other is not known}
+        if named.isdigit() and int(named) in taken:
+            self._report_all(probe_silent.check_twice(int(named), self._reach.get(int(named), 0), same_process=False))
         known.rank = int(named) if named.isdigit() else next(rank for rank in range(len(taken) + 1) if rank not in taken)
         known.offset = self._reach.get(known.rank, 0)
 
@@ -345,7 +357,8 @@ class Observer:
             self._report_all(found[0])
 
     def _on_unhooked(self, line: Line, known: Process, frame: Frame) -> None:
-        self._report_all(probe_silent.check_unhooked(known.offset + known.steps, known.rank or 0))
+        what = str(frame.header.get("what", "torch.optim"))[:80]
+        self._report_all(probe_silent.check_unhooked(known.offset + known.steps, known.rank or 0, what))
 
     def _on_fault(self, line: Line, known: Process, frame: Frame) -> None:
         what = str(frame.header["what"])[:400]

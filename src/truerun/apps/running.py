@@ -212,6 +212,7 @@ class _Running:
                 monitoring=self.project.declaration.monitoring,
                 reference=reference,
                 data=_declared_data(self.project, self.lock),
+                outlives=self.mode is Mode.OBSERVE,
                 on_finding=self._found,
                 on_batch=self._record_batch,
             )
@@ -296,6 +297,7 @@ class _Running:
             findings=self._late(outcome),
         )
         self._attempt("its end could not be recorded", lambda: self.recorder.record(fact))
+        self.recorder.settle()
         self._notice(check_kept("its ledger could not be written", self.recorder.trouble))
         if outcome is not None:
             self._notice(check_kept("the files of the run could not be written", outcome.trouble))

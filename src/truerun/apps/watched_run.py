@@ -63,7 +63,8 @@ class WatchRequest:
 
     `folder` receives the run's files. `data` are the declared data sets that labels are compared with. `env` overrides variables (None removes one). With `output` the command's standard
     output and error go to that file and its input is empty. `checks=False` records without judging. `keep_records` keeps
-    every StepRecord of rank 0 in the outcome; long runs should read the file instead.
+    every StepRecord of rank 0 in the outcome; long runs should read the file instead. A command that `outlives` its agent
+    goes on unwatched when the agent is killed; any other is then asked to end.
     """
 
     command: tuple[str, ...]
@@ -78,6 +79,7 @@ class WatchRequest:
     replay_key: str | None = None
     stop_after: int | None = None
     timeout_seconds: float | None = None
+    outlives: bool = False
     output: Path | None = None
     on_finding: Callable[[Finding], None] | None = None
     on_batch: Callable[[Batch], None] | None = None

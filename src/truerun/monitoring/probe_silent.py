@@ -34,15 +34,58 @@ def check_unwatched(unwatched: int, steps: int) -> tuple[Finding, ...]:
     )
 
 
-def check_unhooked(step: int, rank: int) -> tuple[Finding, ...]:
-    """A finding: the probe's hooks were taken out of torch after *step*."""
+def check_unhooked(step: int, rank: int, what: str = "torch.optim") -> tuple[Finding, ...]:
+    """A finding: what the probe looks through was taken out of *what* after *step*."""
+    hooks = what == "torch.optim"
+    said = "hooks were taken out of torch.optim: steps from here on are" if hooks else f"look at {what} was undone: its calls are"
+    tables = "torch.optim.optimizer._global_optimizer_pre_hooks or _post_hooks"
     return (
         RULE.finding(
-            Subject(kind="run", name="hooks"),
-            f"After step {step} the probe's hooks were taken out of torch.optim: steps from here on are not checked.",
+            Subject(kind="run", name="hooks", key=None if hooks else what),
+            f"After step {step} the probe's {said} not checked.",
             location=Location(step=step, rank=rank),
             confidence=Confidence.CERTAIN,
-            remedy="look for code that touches torch.optim.optimizer._global_optimizer_pre_hooks or _post_hooks",
+            remedy=f"look for code that touches {tables if hooks else what}",
+        ),
+    )
+
+
+def check_cut(step: int, rank: int) -> tuple[Finding, ...]:
+    """A finding: the probe's line to the agent was closed after *step*, and the process goes on computing."""
+    return (
+        RULE.finding(
+            Subject(kind="run", name="line"),
+            f"After step {step} the probe's line was closed and the process goes on: steps from here on are not checked.",
+            location=Location(step=step, rank=rank),
+            remedy="look for code that closes file descriptors it did not open, or that touches the probe",
+        ),
+    )
+
+
+def check_twice(rank: int, step: int, *, same_process: bool) -> tuple[Finding, ...]:
+    """A finding: two lines hand over records as *rank* at a time, from the *same_process* or from two."""
+    who = "One process speaks through two lines" if same_process else f"Two processes say that they are rank {rank}"
+    return (
+        RULE.finding(
+            Subject(kind="run", name="line", key="two"),
+            f"{who} (at step {step}): one of them may not be the training.",
+            location=Location(step=step, rank=rank),
+            severity=Severity.ERROR if same_process else Severity.WARNING,
+            confidence=Confidence.CERTAIN,
+            remedy="look for code that opens the probe's socket, or for a child process that trains and inherited RANK",
+        ),
+    )
+
+
+def check_unrecorded(seconds: float, where: str, step: int, rank: int) -> tuple[Finding, ...]:
+    """A finding: samples of the stack show optimizer steps (*where*) and no record has come for *seconds*."""
+    return (
+        RULE.finding(
+            Subject(kind="run", name="silence"),
+            f"No record since step {step}, {seconds:.0f} s ago, while the process goes on stepping ({where}): the probe was silenced.",
+            evidence={"seconds": round(seconds, 1), "term": "stepping"},
+            location=Location(step=step, rank=rank),
+            remedy="look for code that touches the probe or replaces step() of an optimizer",
         ),
     )
 
@@ -96,11 +139,11 @@ def check_dropped(dropped: int, rank: int) -> tuple[Finding, ...]:
 
 
 def check_quiet(seconds: float, step: int, rank: int) -> tuple[Finding, ...]:
-    """A finding: a process that stepped has been computing for *seconds* without a record; an evaluation can take as long."""
+    """A finding: a process that stepped has computed for *seconds* without a record; an evaluation can take as long."""
     return (
         RULE.finding(
             Subject(kind="run", name="silence"),
-            f"No record since step {step}, {seconds:.0f} s ago, while the process keeps computing: a long evaluation, or the "
+            f"No record since step {step}, and the process has computed for {seconds:.0f} s since: a long evaluation, or the "
             "probe was silenced.",
             evidence={"seconds": round(seconds, 1)},
             location=Location(step=step, rank=rank),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 
 import torch
 
+from truerun.adapters.pytorch.channel import Channel
 from truerun.adapters.pytorch.probe import Probe
 from truerun.adapters.pytorch.settings import Settings
 
@@ -54,3 +56,31 @@ def test_a_stranger_explains_nothing():
     loop = SimpleNamespace()
     loop.optimizer = loop
     assert watched_change(lambda _: loop) == []
+
+
+def test_nobody_listens_any_more(tmp_path):
+    """The agent is killed: the probe looks at nothing from then on, sends nothing, and training goes on as before."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(tmp_path / "s"))
+    listener.listen(1)
+    probe = Probe(Settings(every=1, coordinates=8), Channel(str(tmp_path / "s")))
+    probe.channel.on_lost = probe.fall_silent
+    assert probe.channel.open({"kind": "hello"})
+    agent, _ = listener.accept()
+    weights = torch.nn.Parameter(torch.ones(3))
+    optimizer = torch.optim.SGD([weights], lr=0.1)
+    probe.install()
+    try:
+        for step in range(8):
+            if step == 3:
+                agent.close()
+                listener.close()
+            weights.sum().backward()
+            optimizer.step()
+    finally:
+        probe.uninstall()
+    assert probe.off
+    assert probe.steps in (3, 4)
+    assert torch.allclose(weights.detach(), torch.full((3,), 1.0 - 0.1 * sum(range(1, 9))))
+    probe.goodbye()
+    probe.channel._socket.close()

@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from truerun.adapters.pytorch.frames import Frame, parse_frames, render_frame
@@ -33,6 +33,7 @@ class Channel:
         self._received = b""
         self._inbox: list[Frame] = []
         self.dropped = 0
+        self.on_lost: Callable[[], None] = lambda: None
 
     def open(self, hello: Mapping[str, Any]) -> bool:
         """Connect if this process has not yet and say hello; False when there is nobody to talk to."""
@@ -73,7 +74,13 @@ class Channel:
         except BlockingIOError:
             return
         except OSError:
-            self._dead = True
+            self._lose()
+
+    def _lose(self) -> None:
+        """Nobody listens any more: the agent was killed, or somebody closed the line."""
+        self._dead = True
+        self._pending = bytearray()
+        self.on_lost()
 
     def flush(self, wait_seconds: float) -> None:
         """At the end of the process: give the agent up to *wait_seconds* to take what is left."""
@@ -108,10 +115,10 @@ class Channel:
                 if len(data) < 65536:
                     break
             else:
-                self._dead = True
+                self._lose()
             frames, self._received = parse_frames(self._received)
             self._inbox += frames
         except BlockingIOError:
             return
         except (OSError, FormatError):
-            self._dead = True
+            self._lose()

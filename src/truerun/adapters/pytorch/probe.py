@@ -30,7 +30,7 @@ FIRST_NONCE_SECONDS = 0.1
 NONCE_SECONDS = 0.005
 BATCH_STEPS = 64
 BATCH_SECONDS = 0.25
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 10.0  # only a busy machine needs more than a moment
 STALLED = 8
 WRAPPERS = 4
 _clock = time.perf_counter
@@ -49,10 +49,11 @@ class Probe:
         self.loss: Any = None
         self.notes: list[str] = []
         self.rows: list[list[Any]] = []
-        self.sent_at = 0.0
+        self.sent_at = self.waited_seconds = 0.0
         self.gradients = b""
         self.off = False
         self.hooks: tuple[Any, ...] = ()
+        self.counting: Any = None
         self.senses = make_senses(self)
         self._undo: list[Callable[[], None]] = []
 
@@ -119,7 +120,7 @@ class Probe:
             self.channel.send({"kind": "stalled", "step": self.steps, "backwards": self.backwards})
         if self.hooks and any(hook_id not in table for table, hook_id in self.hooks):
             self.hooks = ()
-            self.channel.send({"kind": "unhooked", "step": self.steps})
+            self.channel.send({"kind": "unhooked", "step": self.steps, "what": "torch.optim"})
         self._ask(Sense.before_backward, tensors)
 
     def after_backward(self, tensors: Any = None, *_: Any, **__: Any) -> None:
@@ -174,6 +175,10 @@ class Probe:
         begun = _clock()
         checked = watched.after(optimizer)
         self._ask(Sense.after_step, watched, optimizer)
+        if not self.backwards and self.counting is not None and torch.autograd.backward is not self.counting:
+            # Put back, not wrapped once more: a wrapper of somebody else would still have called ours.
+            self.counting = None
+            self.channel.send({"kind": "unhooked", "step": self.steps, "what": "torch.autograd.backward"})
         loss = self._read_loss(sampled=checked is not None)
         fingerprint = watched.fingerprint(loss, self.gradients) if self.key is not None else None
         # Learning rates change all the time and travel with each row, the rest only when it changes.
@@ -227,16 +232,21 @@ class Probe:
         return watched.due is not None and watched.due <= watched.steps
 
     def _nonce(self, watched: Watched) -> bytes:
-        wait = FIRST_NONCE_SECONDS if watched.steps == 1 else NONCE_SECONDS
+        wait, begun = FIRST_NONCE_SECONDS if watched.steps == 1 else NONCE_SECONDS, _clock()
+        found = self._asked(watched, wait)
+        self.waited_seconds += _clock() - begun
+        watched.nonce, watched.from_agent = found or os.urandom(16), found is not None
+        return watched.nonce
+
+    def _asked(self, watched: Watched, wait: float) -> bytes | None:
+        """The agent's secret for the coming step; None when it is late."""
         for _ in range(4):
             answer = self.channel.receive("nonce", watched.number, wait)
             if answer is None:
                 break
             if answer.header.get("step") == watched.steps:
-                watched.nonce, watched.from_agent = bytes.fromhex(answer.header["nonce"]), True
-                return watched.nonce
-        watched.nonce, watched.from_agent = os.urandom(16), False
-        return watched.nonce
+                return bytes.fromhex(answer.header["nonce"])
+        return None
 
     def _hand_over(self, watched: Watched, header: dict[str, Any], buffers: Buffers, *, begun: float) -> None:
         gap = 1 if watched.steps < FULL_STEPS else self.budget.mean_gap(begun)
@@ -289,6 +299,11 @@ class Probe:
         sys.stderr.flush()
         os._exit(0)
 
+    def fall_silent(self) -> None:
+        """Nobody listens any more: look at nothing, so that training goes on as if it had never been watched."""
+        self.off = True
+        self.rows = []
+
     def _fault(self, error: Exception) -> None:
         self.off = True
         self._flush()
@@ -339,6 +354,7 @@ class Probe:
         self.hooks = ((optim._global_optimizer_pre_hooks, before.id), (optim._global_optimizer_post_hooks, after.id))  # noqa: SLF001
         self._undo += [before.remove, after.remove]
         self._wrap(torch.autograd, "backward", before=self.before_backward, after=self.after_backward)
+        self.counting = torch.autograd.backward
         schedulers = torch.optim.lr_scheduler
         for kind in list(vars(schedulers).values()):
             if isinstance(kind, type) and issubclass(kind, (schedulers.LRScheduler, schedulers.ReduceLROnPlateau)):
@@ -351,7 +367,7 @@ class Probe:
 
     def uninstall(self) -> None:
         """Leave torch as it was found."""
-        self.hooks = ()
+        self.hooks, self.counting = (), None
         while self._undo:
             self._undo.pop()()
 
@@ -400,5 +416,6 @@ def start() -> None:
         except Exception as error:  # a torch that is not as expected: say so and leave the program alone
             probe._fault(error)  # noqa: SLF001 (same module)
             return
+        probe.channel.on_lost = probe.fall_silent
         _probe = probe
         atexit.register(probe.goodbye)

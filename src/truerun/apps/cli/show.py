@@ -89,9 +89,9 @@ def _show(
     if finished is not None:
         _show_end(finished, looks)
     else:
-        say(
-            f"  ended     not recorded; the last record is of step {max((i.fact.last_step for i in history.observed), default=0)}"
-        )
+        last = max((item.fact.last_step for item in history.observed), default=0)
+        say(f"  ended     not recorded; the last record is of step {last}")
+        say("            it goes on, or truerun was killed: then nothing after that was watched")
     say(f"  ledger    entries {history.started.index} to {history.last_index}")
     say(f"  findings  {len(found) or 'none'}")
     some = Some(everything=verbose)

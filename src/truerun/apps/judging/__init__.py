@@ -10,10 +10,21 @@ from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
 from truerun.apps.judging.modes import Modes
 from truerun.apps.judging.scaling import Scaling
+from truerun.apps.judging.timing import TimingJudge
 from truerun.apps.judging.training_set import TrainingSet
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = (BatchesJudge, Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, TrainingSet)
+JUDGES: tuple[type[Judge], ...] = (
+    BatchesJudge,
+    Clearing,
+    Clipping,
+    Evaluating,
+    Initialising,
+    Modes,
+    Scaling,
+    TrainingSet,
+    TimingJudge,
+)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:

@@ -49,6 +49,7 @@ class Process:
     spent: float = 0.0
     bye: Mapping[str, Any] | None = None
     open: bool = True
+    closed: float = 0.0
     heard: float = field(default_factory=time.monotonic)
     rhythm: float = 0.0
     used: float | None = None

@@ -13,6 +13,7 @@ from truerun.adapters.pytorch.senses.evaluating import Evaluating
 from truerun.adapters.pytorch.senses.initialising import Initialising
 from truerun.adapters.pytorch.senses.modes import Modes
 from truerun.adapters.pytorch.senses.scaling import Scaling
+from truerun.adapters.pytorch.senses.timing import TimingSense
 from truerun.adapters.pytorch.senses.training_set import TrainingSet
 from truerun.adapters.pytorch.senses.workers import Workers
 
@@ -30,6 +31,7 @@ SENSES: tuple[type[Sense], ...] = (
     Modes,
     Scaling,
     TrainingSet,
+    TimingSense,
 )
 
 
