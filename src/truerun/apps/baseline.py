@@ -49,6 +49,7 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
         learned=learned,
         learned_from=learned_from,
         same_program=same_program,
+        same_lock=earlier is not None and earlier.started.fact.lock == lock.digest,
     )
 
 

@@ -290,6 +290,9 @@ class Observer:
                 self.metrics[point.name] = point.value
                 if len(self.points) < MAX_POINTS:
                     self.points.append(point)
+            for judge in self.judges:
+                with contextlib.suppress(*MALFORMED):
+                    self._report_all(judge.metric(known, point))
 
     def _on_optimizer(self, line: Line, known: Process, frame: Frame) -> None:
         if known.rank is None:

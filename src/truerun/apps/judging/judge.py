@@ -14,6 +14,7 @@ from typing import Any
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.watched_run import StepRecord, WatchRequest
 from truerun.core.finding import Finding
+from truerun.core.run import MetricPoint
 from truerun.monitoring.hyperparameter_drift import HyperparameterWatch
 from truerun.monitoring.observation import OptimizerSeen
 from truerun.monitoring.step_skipped import StepPattern
@@ -80,6 +81,10 @@ class Judge:
 
     def step(self, known: Process, record: StepRecord, notes: frozenset[str], extra: Mapping[str, Any]) -> Findings:
         """One optimizer step; *extra* is what the sense of this judge's name put into its row."""
+        return ()
+
+    def metric(self, known: Process, point: MetricPoint) -> Findings:
+        """A value that the program reported."""
         return ()
 
     def tick(self, processes: Sequence[Process], child: int) -> Findings:
