@@ -48,6 +48,7 @@ class Process:
     offset: int = 0
     steps: int = 0
     spent: float = 0.0
+    spent_by: Mapping[str, float] = field(default_factory=dict)
     bye: Mapping[str, Any] | None = None
     open: bool = True
     heard: float = field(default_factory=time.monotonic)
