@@ -114,9 +114,10 @@ def test_runs_with_one_seed_count_once() -> None:
     assert model is not None
     assert model.runs == 1
     values = healthy(1)
-    values[ONSET:] += 0.5
+    values[ONSET:] += 1.0
     (finding,) = judge(model, values)
-    assert finding.confidence is Confidence.LOW
+    assert (finding.severity, finding.confidence) == (Severity.NOTE, Confidence.LOW)
+    assert "by mistake" not in finding.message
     assert "1 healthy run says little" in finding.message
 
 

@@ -19,7 +19,7 @@ np.random.seed(SEED)  # noqa: NPY002 (what programs do)
 
 def loss(value):
     """One step's loss."""
-    print(float(value).hex())
+    print(float(value.detach() if isinstance(value, torch.Tensor) else value).hex())
 
 
 def end(*modules):

@@ -3,8 +3,8 @@
 Compares block means of the loss, or of a reported metric, with those of earlier admitted runs that passed
 (`healthy_curves`), and says from which step on they differ. A change within the run is told by an e-process
 (`change_evidence`), false in at most ALPHA of healthy curves; a level that is off from the start by Student's t, false in
-at most LEVEL_ALPHA. Both rest on healthy runs that show how healthy runs differ: one run says little of that, and a fault
-that they all share is not seen.
+at most LEVEL_ALPHA. Both rest on three healthy runs at least, which show how healthy runs differ; with fewer, a change is a
+hint without a rate. A fault that all of them share is not seen.
 """
 
 from __future__ import annotations
@@ -52,8 +52,8 @@ def check_change(model: HealthyModel, change: Change, starts: Sequence[int], tol
         RULE.finding(
             Subject(kind="run", name=told.name),
             f"{told.name} left the healthy curves at about step {onset} (between steps {earliest} and {latest}): "
-            f"{_shift(model, change.shift)} than before, against {told.source}. Told at step {told_at}; "
-            f"at most {ALPHA:.1%} of healthy curves are told of by mistake.{event and f' {event}'}{_doubt(model, told)}",
+            f"{_shift(model, change.shift)} than before, against {told.source}. Told at step {told_at}"
+            f"{_rate(model, ALPHA)}.{event and f' {event}'}{_doubt(model, told)}",
             evidence={
                 "shift": round(change.shift, 6),
                 "relative": model.logarithmic,
@@ -61,11 +61,11 @@ def check_change(model: HealthyModel, change: Change, starts: Sequence[int], tol
                 "latest": latest,
                 "told_at": told_at,
                 "healthy_runs": model.runs,
-                "false_alarms": ALPHA,
+                "false_alarms": ALPHA if model.runs >= ENOUGH else None,
                 "e_value": float(f"{min(change.evidence, 1e300):.3g}"),
             },
             location=Location(step=onset, rank=told.rank),
-            severity=RULE.severity if told.same_lock else Severity.NOTE,
+            severity=_severity(model, told),
             confidence=_confidence(model, told),
             remedy="look at what changed at that step (data, code, configuration); truerun trace RUN looks for it",
         ),
@@ -95,11 +95,11 @@ def check_level(model: HealthyModel, means: Numbers, step: int, told: Told) -> t
         RULE.finding(
             Subject(kind="run", name=told.name, key="level"),
             f"{told.name} is {_shift(model, shift)} than it was in {told.source} up to step {step}: {distance:.0f} times as far "
-            f"as healthy runs lie apart. At most {LEVEL_ALPHA:.1%} of healthy curves are told of by mistake.{_doubt(model, told)}",
+            f"as healthy runs lie apart{_rate(model, LEVEL_ALPHA)}.{_doubt(model, told)}",
             evidence={"shift": round(shift, 6), "relative": model.logarithmic, "distance": round(distance, 1)}
             | {"healthy_runs": model.runs, "false_alarms": LEVEL_ALPHA, "term": "level"},
             location=Location(step=step, rank=told.rank),
-            severity=RULE.severity if told.same_lock else Severity.NOTE,
+            severity=_severity(model, told),
             confidence=_confidence(model, told),
             remedy="compare this run's data, code, configuration and machine with the healthy runs'; truerun diff shows the first three",
         ),
@@ -111,10 +111,20 @@ def _shift(model: HealthyModel, shift: float) -> str:
     return f"{abs(math.expm1(shift)):.1%} {side}" if model.logarithmic else f"{abs(shift):.3g} {side}"
 
 
+def _rate(model: HealthyModel, alpha: float) -> str:
+    return f"; at most {alpha:.1%} of healthy curves are told of by mistake" if model.runs >= ENOUGH else ""
+
+
+def _severity(model: HealthyModel, told: Told) -> Severity:
+    return RULE.severity if model.runs >= ENOUGH and told.same_lock else Severity.NOTE
+
+
 def _doubt(model: HealthyModel, told: Told) -> str:
     doubts = [] if told.same_lock else ["data or configuration changed since, which may explain it"]
     if model.runs < ENOUGH:
-        doubts.append(f"{model.runs} healthy run{'s say' if model.runs > 1 else ' says'} little of how healthy runs differ")
+        doubts.append(
+            f"{model.runs} healthy run{'s say' if model.runs > 1 else ' says'} little of how healthy runs differ: this is a hint"
+        )
     return f" Mind: {'; '.join(doubts)}." if doubts else ""
 
 

@@ -22,7 +22,7 @@ PRIOR_COUNT = 100
 RATIOS = (0.0, *(float(10.0**power) for power in np.arange(-4.0, 2.1, 0.25)))
 WINDOW = 8
 FEWEST = 12
-ALONE_WANDERS = 0.05
+ALONE_WANDERS = 0.3
 LIKELIHOOD_DROP = 2.0
 MOST_CORRELATED = 0.25
 
