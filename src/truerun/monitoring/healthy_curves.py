@@ -63,7 +63,8 @@ def fit(curves: Sequence[Curve]) -> HealthyModel | None:
             return None
         stacked = np.array([curve.means[:blocks] for curve in kept])
         model, correlation = _fit(stacked, size, logarithmic=curves[0].logarithmic)
-        if model is None or correlation <= MOST_CORRELATED or blocks // 2 < 2 * FEWEST:
+        # Blocks without a value (on a GPU few losses are read) and blocks that go together are too small.
+        if (model is not None and (correlation <= MOST_CORRELATED or blocks // 2 < 2 * FEWEST)) or blocks // 2 < FEWEST:
             return model
         size *= 2
 
@@ -89,10 +90,9 @@ def innovations(residual: Numbers, noise: Numbers, wander: float, start: float) 
 
 def _fit(stacked: Numbers, size: int, *, logarithmic: bool) -> tuple[HealthyModel | None, float]:
     runs = len(stacked)
-    with np.errstate(all="ignore"):
-        trend = np.nanmean(stacked, axis=0) if np.isfinite(stacked).any(axis=0).all() else np.full(stacked.shape[1], np.nan)
-    if not np.isfinite(trend).all():
+    if not np.isfinite(stacked).any(axis=0).all() or (runs == 1 and not np.isfinite(stacked).all()):
         return None, 0.0
+    trend = np.nanmean(stacked, axis=0)
     if runs == 1:
         return _alone(stacked[0], size, logarithmic=logarithmic), 0.0
     residuals = (stacked - trend) * runs / (runs - 1)  # each against the mean of the others
@@ -105,7 +105,7 @@ def _fit(stacked: Numbers, size: int, *, logarithmic: bool) -> tuple[HealthyMode
     spread = max(float(np.nanmean(np.clip(errors, -CLIP, CLIP) ** 2)), 1e-6)
     # A new curve is compared with the mean of all, these were with the mean of the others.
     fair = spread * (runs**2 - 1) / runs**2
-    noise, start = noise * fair, start * fair
+    noise, start = np.maximum(noise * fair, _floor(trend)), start * fair
     errors /= np.sqrt(spread)
     steady = errors[:, :-1] * errors[:, 1:]
     correlation = float(np.nanmean(np.clip(steady, -CLIP, CLIP)))
