@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import math
 import os
@@ -143,6 +144,15 @@ METHODS: dict[str, Callable[[HealthyModel, np.ndarray], Told_at]] = {
 }
 
 
+def methods() -> dict[str, Callable[[HealthyModel, np.ndarray], Told_at]]:
+    """Those that are installed."""
+    needs = {"ADWIN": "river", "PELT (offline)": "ruptures"}
+    absent = {name for name, package in needs.items() if importlib.util.find_spec(package) is None}
+    for name in sorted(absent):
+        print(f"{name}: left out, {needs[name]} is not installed")
+    return {name: method for name, method in METHODS.items() if name not in absent}
+
+
 def _blocks(model: HealthyModel, values: np.ndarray) -> np.ndarray:
     count = min(len(model.trend), len(values) // model.size)
     return values[: count * model.size].reshape(count, model.size).mean(axis=1)
@@ -154,9 +164,9 @@ def _standard(model: HealthyModel, values: np.ndarray) -> np.ndarray:
     return (means - model.trend[: len(means)]) / spread
 
 
-def compare(methods: dict[str, Callable[..., Told_at]], trials: list[tuple[HealthyModel, list[np.ndarray]]], label: str) -> None:
+def compare(told_by: dict[str, Callable[..., Told_at]], trials: list[tuple[HealthyModel, list[np.ndarray]]], label: str) -> None:
     """One line a method: healthy curves told of, and for each degradation the share told of after its onset, delay, onset's error."""
-    for name, method in methods.items():
+    for name, method in told_by.items():
         parts = []
         healthy = [method(model, values) is not None for model, curves in trials for values in curves]
         for by in (0.01, 0.02, 0.05, "ramp"):
@@ -185,7 +195,7 @@ def losses(name: str, seed: int, steps: int) -> list[float]:
     return [float.fromhex(line) for line in said.getvalue().splitlines() if line.startswith("0x")]
 
 
-def real(name: str, steps: int, seeds: int) -> None:
+def real(name: str, steps: int, seeds: int, peers: dict[str, Callable[..., Told_at]]) -> None:
     words = [sys.executable, __file__, "--losses", name, "--steps", str(steps), "--seeds", str(seeds)]
     text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
     values = [np.log(np.array([float(word) for word in line.split()])) for line in text.splitlines()]
@@ -198,7 +208,7 @@ def real(name: str, steps: int, seeds: int) -> None:
             model = fit([curves[i] for i in order[:runs]])
             if model is not None:
                 trials.append((model, [values[i] for i in order[runs : runs + 3]]))
-        compare(METHODS if runs == 6 else {"truerun": truerun}, trials, f"{name}, {runs} runs")
+        compare(peers if runs == 6 else {"truerun": truerun}, trials, f"{name}, {runs} runs")
 
 
 def main() -> None:
@@ -214,16 +224,17 @@ def main() -> None:
         for seed in range(options.seeds):
             print(*losses(options.losses, seed, options.steps))
         return
+    found = methods()
     heading()
     for name in options.programs if options.real else ():
-        real(name, options.steps, options.seeds)
+        real(name, options.steps, options.seeds, found)
     for number, kind in enumerate(KINDS if not options.real else ()):
         random, trials = np.random.default_rng(number), []
         for _ in range(options.trials):
             model = fit([curve(simulated(random, kind)) for _ in range(6)])
             assert model is not None
             trials.append((model, [simulated(random, kind) for _ in range(3)]))
-        compare(METHODS, trials, kind)
+        compare(found, trials, kind)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ PROGRAMS: dict[str, Program] = {
     "by_hand": Program(),
     "embedding_bag": Program(),
     "accumulation": Program(),
-    "amp": Program(cheap=True),
+    "amp": Program(),
     "compiled": Program(share=0.3),
     "resume": Program(invocations=2),
     "workers": Program(share=0.3),
