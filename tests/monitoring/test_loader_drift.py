@@ -77,7 +77,7 @@ def test_changed_loaders(tmp_path, name):
     """Same inputs, other loader: an error for each thing that is not as in the approved run, said once and not in each pass."""
     known = learned(tmp_path, APPROVED[name])
     for make, expected in CHANGED[name]:
-        found = against(tmp_path, known, make, same_program=True, same_inputs=True)
+        found = against(tmp_path, known, make, same_program=True, same_lock=True)
         assert {finding.subject.key for finding in found} == expected
         assert all(finding.severity is Severity.ERROR and "times" not in finding.evidence for finding in found)
         assert all("run r1 (entry 7)" in finding.message for finding in found)
@@ -87,14 +87,14 @@ def test_changed_loaders(tmp_path, name):
 def test_unchanged_loaders(tmp_path, name):
     """The same loaders again: nothing to say, whatever else may have changed."""
     known = learned(tmp_path, APPROVED[name])
-    assert against(tmp_path, known, APPROVED[name], same_program=True, same_inputs=True) == ()
+    assert against(tmp_path, known, APPROVED[name], same_program=True, same_lock=True) == ()
 
 
 def test_weight_of_a_difference(tmp_path):
     """Shuffle is off: an error with the same inputs, a warning when only configuration changed, a note when the program did."""
     known = learned(tmp_path, APPROVED["shuffled"])
     for reference, severity in (
-        ({"same_program": True, "same_inputs": True}, Severity.ERROR),
+        ({"same_program": True, "same_lock": True}, Severity.ERROR),
         ({"same_program": True}, Severity.WARNING),
         ({}, Severity.NOTE),
     ):

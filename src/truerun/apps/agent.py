@@ -86,7 +86,12 @@ def _outcome(observer: Observer, files: RunFiles, returncode: int, seconds: floa
         findings=observer.findings,
         effective=observer.effective,
         records=tuple(observer.records),
-        overhead=Overhead(fraction=min(1.0, observer.spent / seconds) if seconds else 0.0, seconds=observer.spent),
+        overhead=Overhead(
+            fraction=min(1.0, observer.spent / seconds) if seconds else 0.0,
+            seconds=observer.spent,
+            by=observer.spent_by,
+            looks=observer.looks,
+        ),
         sampling=observer.sampling,
         unseen=tuple(observer.unseen),
         stopped=observer.stopped,

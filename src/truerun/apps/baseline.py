@@ -29,12 +29,12 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
     certain = set(values)
     earlier = _earlier_run(history, against)
     learned: Mapping[str, Any] = {}
-    learned_from, same_program, same_inputs = "", False, False
+    learned_from, same_program, same_lock = "", False, False
     if earlier is not None:
         assert earlier.finished is not None
         learned_from = f"run {earlier.id} (entry {earlier.finished.index})"
         learned = earlier.finished.fact.effective.get("learned", {})
-        same_inputs = earlier.started.fact.lock == lock.digest
+        same_lock = earlier.started.fact.lock == lock.digest
         same_program = _adopt(project, lock, earlier, learned_from, values=values, origins=origins, certain=certain)
     for name in GUESSED:
         found = [(key, path) for key, path in _keys(lock) if key.rpartition(".")[2] in ALIASES[name]]
@@ -50,7 +50,7 @@ def make_reference(project: Project, lock: Lock, history: History | None, agains
         learned=learned,
         learned_from=learned_from,
         same_program=same_program,
-        same_inputs=same_inputs,
+        same_lock=same_lock,
     )
 
 

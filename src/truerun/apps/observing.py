@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -57,6 +58,7 @@ class Observer:
         self._reach: dict[int, int] = {}
         self._batched: dict[int, int] = {}
         self._cost = 0.0
+        self._looks: Counter[str] = Counter()
         self.judges = make_judges(request)
         self._by_kind = {kind: judge for judge in self.judges for kind in judge.kinds}
 
@@ -74,6 +76,20 @@ class Observer:
     def spent(self) -> float:
         """Seconds that watching has cost the processes of rank 0."""
         return sum(known.spent for known in self.processes.values() if known.rank in (0, None))
+
+    @property
+    def spent_by(self) -> dict[str, float]:
+        """The part of each sense in it."""
+        parts: Counter[str] = Counter()
+        for known in self.processes.values():
+            parts.update(known.spent_by if known.rank in (0, None) else {})
+        return dict(parts)
+
+    @property
+    def looks(self) -> dict[str, int]:
+        """What was had for it, as `Overhead.looks`."""
+        sampled = {"update": self.sampling["samples"], "coordinates": self.sampling["coordinates"]}
+        return {name: int(count) for name, count in {**sampled, **self._looks}.items() if count}
 
     @property
     def stopped(self) -> bool:
@@ -137,6 +153,7 @@ class Observer:
                 handler(event.line, known, event.frame)
             elif judge is not None:
                 begun = time.thread_time()
+                self._looks[judge.name] += known.rank in (0, None)
                 self._report_all(judge.take(known, event.frame))
                 self._cost = 0.9 * self._cost + 0.1 * (time.thread_time() - begun)
 
@@ -236,9 +253,13 @@ class Observer:
             self._report_all(probe_silent.check_twice(other.rank or 0, other.offset + other.steps, same_process=True))
 
     def _on_steps(self, line: Line, known: Process, frame: Frame) -> None:
-        known.spent = float(frame.header["spent"])
+        self._on_spent(known, frame.header)
         for row in frame.header["rows"]:
             self._on_step(known, row)
+
+    def _on_spent(self, known: Process, header: Mapping[str, Any]) -> None:
+        known.spent = float(header["spent"])
+        known.spent_by = {str(name)[:40]: float(seconds) for name, seconds in dict(header.get("spent_by", {})).items()}
 
     def _on_step(self, known: Process, row: list[Any]) -> None:
         step, number, own_step, backwards, loss, checked, held, fingerprint, rates, groups, notes, extra = row
@@ -264,6 +285,8 @@ class Observer:
             **({"groups": groups} if groups is not None else {}),
             **extra,
         }
+        if rank == 0 and held:
+            self._looks.update(continuity=1, held=int(held))
         self.files.step(rank, {**{name: getattr(record, name) for name in StepRecord.__slots__}, **shown})
         if self.request.keep_records and rank == 0:
             self.records.append(record)
@@ -302,6 +325,9 @@ class Observer:
                 self.metrics[point.name] = point.value
                 if len(self.points) < MAX_POINTS:
                     self.points.append(point)
+            for judge in self.judges:
+                with contextlib.suppress(*MALFORMED):
+                    self._report_all(judge.metric(known, point))
 
     def _on_optimizer(self, line: Line, known: Process, frame: Frame) -> None:
         if known.rank is None:
@@ -369,7 +395,7 @@ class Observer:
     def _on_bye(self, line: Line, known: Process, frame: Frame) -> None:
         header = known.bye = frame.header
         rank, steps = known.rank or 0, int(header["steps"])
-        known.spent = float(header["spent"])
+        self._on_spent(known, header)
         self._report_all(probe_silent.check_gap(known.offset + known.steps + 1, known.offset + steps + 1, rank))
         self._report_all(probe_silent.check_dropped(int(header["dropped"]), rank))
         if steps:

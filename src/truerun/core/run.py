@@ -39,10 +39,18 @@ class MetricPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overhead:
-    """What watching cost: seconds of the training process's time, and their share of the run's wall time."""
+    """
+    What watching cost: seconds of the training process's time, and their share of the run's wall time.
+
+    `by` is the part of each sense, in seconds; the rest went to the update. `looks` is what was had for it, in numbers:
+    full checks of updates (`update`) at so many `coordinates`, steps (`continuity`) at which so many values (`held`, in
+    all) were found as the step before left them, and messages of each sense.
+    """
 
     fraction: float = 0.0
     seconds: float = 0.0
+    by: Mapping[str, float] = field(default_factory=dict)
+    looks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,7 +98,7 @@ def check_habits(
 
 
 def _weight(name: str, reference: Reference) -> tuple[Severity, Confidence]:
-    if reference.same_inputs:
+    if reference.same_lock:
         return Severity.ERROR, Confidence.HIGH
     if reference.same_program and name not in SETTINGS:
         return Severity.WARNING, Confidence.MEDIUM
@@ -106,7 +106,7 @@ def _weight(name: str, reference: Reference) -> tuple[Severity, Confidence]:
 
 
 def _cause(reference: Reference) -> str:
-    if reference.same_inputs:
+    if reference.same_lock:
         return "; code, configuration, data and environment are the same"
     return "; only configuration or data have changed" if reference.same_program else "; the program has changed since"
 

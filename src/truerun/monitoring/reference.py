@@ -15,8 +15,8 @@ class Reference:
     `origins` says in words where each comes from. `certain` are the names that were declared or approved; the others are
     a guess from the configuration's key names and only ever warn. `learned` is what the approved run showed of itself, by
     aspect (`batches`, `time` …); `learned_from` names that run in words, and `same_program` says that its code, command
-    and environment were the same, so that what differs is not explained by them; `same_inputs` that configuration and data
-    were the same as well.
+    and environment were the same, so that what differs is not explained by them; `same_lock` that data and configuration
+    were, too.
     """
 
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -25,4 +25,4 @@ class Reference:
     learned: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     learned_from: str = ""
     same_program: bool = False
-    same_inputs: bool = False
+    same_lock: bool = False

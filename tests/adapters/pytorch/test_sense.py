@@ -104,3 +104,14 @@ def test_a_frame_that_its_judge_cannot_read_counts_as_not_received(monkeypatch, 
 
     Counted.rows = []
     assert watch(monkeypatch, tmp_path, Lying, judges=(Counted,)).findings == ()
+
+
+def test_each_sense_has_an_account_of_its_own(monkeypatch, tmp_path):
+    """What a sense costs is kept by its name and part of the whole; what arrives of it is counted."""
+    Counted.rows = []
+    observer = watch(monkeypatch, tmp_path, Counting, Failing, judges=(Counted,))
+    assert set(observer.spent_by) == {"counting", "failing"}
+    assert 0 < sum(observer.spent_by.values()) < observer.spent
+    looks = observer.looks
+    assert (looks["update"], looks["counting"], looks["continuity"]) == (5, 1, 4)
+    assert looks["held"] >= 4 * looks["coordinates"] > 0

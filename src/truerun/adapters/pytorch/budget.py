@@ -1,11 +1,14 @@
 """How much watching may cost: a share of the time since the first step, plus a small credit so that short runs are seen whole.
 
 Costs are measured, not assumed: the probe times itself with the wall clock and the agent reports its own CPU time a sample.
+Each sense's part is kept by its name; what is not a sense's is the update's.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from typing import Any
 
 CREDIT_SECONDS = 0.25
 FULL_STEPS = 5
@@ -18,6 +21,7 @@ class Budget:
         self.share = share
         self.every = every
         self.spent_seconds = 0.0
+        self.spent_by: defaultdict[str, float] = defaultdict(float)
         self._sample_seconds = 0.0
         self._samples = 0
         self._started: float | None = None
@@ -39,10 +43,14 @@ class Budget:
         self._sample_seconds += (seconds - self._sample_seconds) / min(self._samples, 20)
 
     def affords(self, now: float) -> bool:
-        """Whether there is anything left to spend."""
+        """Whether something optional may be done now: what all senses spent so far lies below the share and the credit."""
         if self.every == 1 or self._started is None:
             return True
         return self.spent_seconds < self.share * (now - self._started) + CREDIT_SECONDS
+
+    def spent(self) -> dict[str, Any]:
+        """Seconds so far, in all and by sense, as frames carry them."""
+        return {"spent": self.spent_seconds, "spent_by": {name: round(seconds, 6) for name, seconds in self.spent_by.items()}}
 
     def mean_gap(self, now: float) -> int:
         """Steps between two full checks, on average, that keep the cost within the share."""

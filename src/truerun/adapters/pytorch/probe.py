@@ -271,7 +271,7 @@ class Probe:
 
     def _flush(self) -> None:
         if self.rows:
-            self.channel.send({"kind": "steps", "rows": self.rows, "spent": self.budget.spent_seconds})
+            self.channel.send({"kind": "steps", "rows": self.rows, **self.budget.spent()})
             self.rows = []
         self.sent_at = _clock()
 
@@ -289,7 +289,7 @@ class Probe:
                 "dropped": self.channel.dropped,
             }
             unstepped = _living_optimizers() if not self.steps and self.total_backwards else 0
-            self.channel.send({"kind": "bye", **last, "spent": self.budget.spent_seconds, "optimizers": unstepped})
+            self.channel.send({"kind": "bye", **last, **self.budget.spent(), "optimizers": unstepped})
             self.channel.flush(FLUSH_SECONDS)
 
     def _stop(self) -> None:
@@ -326,12 +326,18 @@ class Probe:
         """Call *seen* of *sense*, timed; an error of its own ends the sense and goes no further."""
         begun = _clock()
         self._guarded(sense, seen, *args, **kwargs)
-        self.budget.spent_seconds += _clock() - begun
+        took = _clock() - begun
+        self.budget.spent_seconds += took
+        self.budget.spent_by[sense.name] += took
 
     def _ask(self, question: Callable[..., None], *args: Any) -> None:
-        """Put *question*, a method of Sense, to every sense; the caller keeps the time."""
+        """Put *question*, a method of Sense, to every sense that has an answer; the caller keeps the time of all of them."""
+        name = question.__name__
         for sense in self.senses:
-            self._guarded(sense, getattr(sense, question.__name__), *args)
+            if getattr(type(sense), name) is not question:
+                begun = _clock()
+                self._guarded(sense, getattr(sense, name), *args)
+                self.budget.spent_by[sense.name] += _clock() - begun
 
     def _guarded(self, sense: Sense, seen: Look, *args: Any, **kwargs: Any) -> None:
         if self.off or sense.off:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from truerun.apps.judging.batches import BatchesJudge
 from truerun.apps.judging.clearing import Clearing
 from truerun.apps.judging.clipping import Clipping
+from truerun.apps.judging.curves import CurvesJudge
 from truerun.apps.judging.evaluating import Evaluating
 from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
@@ -24,6 +25,7 @@ JUDGES: tuple[type[Judge], ...] = (
     Scaling,
     TrainingSet,
     TimingJudge,
+    CurvesJudge,
 )
 
 

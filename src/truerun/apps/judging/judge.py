@@ -14,6 +14,7 @@ from typing import Any
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.watched_run import StepRecord, WatchRequest
 from truerun.core.finding import Finding
+from truerun.core.run import MetricPoint
 from truerun.monitoring.hyperparameter_drift import HyperparameterWatch
 from truerun.monitoring.observation import OptimizerSeen
 from truerun.monitoring.step_skipped import StepPattern
@@ -47,6 +48,7 @@ class Process:
     offset: int = 0
     steps: int = 0
     spent: float = 0.0
+    spent_by: Mapping[str, float] = field(default_factory=dict)
     bye: Mapping[str, Any] | None = None
     open: bool = True
     closed: float = 0.0
@@ -81,6 +83,10 @@ class Judge:
 
     def step(self, known: Process, record: StepRecord, notes: frozenset[str], extra: Mapping[str, Any]) -> Findings:
         """One optimizer step; *extra* is what the sense of this judge's name put into its row."""
+        return ()
+
+    def metric(self, known: Process, point: MetricPoint) -> Findings:
+        """A value that the program reported."""
         return ()
 
     def tick(self, processes: Sequence[Process], child: int) -> Findings:
