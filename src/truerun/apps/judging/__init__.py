@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from truerun.apps.judging.gradient import GradientJudge
 from truerun.apps.judging.judge import Judge
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = ()
+JUDGES: tuple[type[Judge], ...] = (GradientJudge,)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:
