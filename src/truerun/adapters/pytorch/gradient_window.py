@@ -16,6 +16,7 @@ import torch
 
 from truerun.adapters.pytorch import graph, replaying
 from truerun.adapters.pytorch.directions import Directions, inner, magnitude
+from truerun.adapters.pytorch.loss_calls import LossCalls
 from truerun.adapters.pytorch.replaying import Call, CannotReplayError
 
 MAX_CALLS = 32
@@ -45,6 +46,7 @@ class Window:
         self._edges: set[tuple[int, int]] = set()
         self._uses = graph.Uses()
         self._directions = Directions(self.tensors)
+        self.loss = LossCalls()
         self._prints: list[float] = []
         self._in_backward = self._dirty = False
         self.edits: list[dict[str, Any]] = []
@@ -119,6 +121,7 @@ class Window:
 
     def before_backward(self, roots: Sequence[Any]) -> None:
         """A backward pass begins at *roots*."""
+        self.loss.backward(roots)
         if self.why is not None:
             return
         if self.settled:
@@ -311,7 +314,8 @@ class Window:
             "backwards": self.backwards,
         }
         norms = [0.0 if g is None or g.layout != torch.strided else torch.linalg.vector_norm(g.detach()) for g in gradients]
-        return header, {"norms": _numbers(norms)}
+        loss, numbers = self.loss.report([output for call in self._calls for output in call.outputs])
+        return {**header, "loss": loss}, {"norms": _numbers(norms), **numbers}
 
     def forget(self) -> None:
         """Let go of everything."""

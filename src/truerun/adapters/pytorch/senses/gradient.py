@@ -88,6 +88,7 @@ class GradientSense(Sense):
             self._undo.append(wrapping.replace(torch.nn.Module, "_call_impl", self._watching_calls))
             look = wrapping.calling(torch.Tensor.register_hook, self, before=window.hooking)
             self._undo.append(wrapping.replace(torch.Tensor, "register_hook", lambda _: look))
+            self._undo += window.loss.watch(self.tell, lambda: window.busy or self.off)
 
     def _close(self) -> None:
         while self._undo:
