@@ -7,6 +7,7 @@ from truerun.apps.judging.clearing import Clearing
 from truerun.apps.judging.clipping import Clipping
 from truerun.apps.judging.curves import CurvesJudge
 from truerun.apps.judging.evaluating import Evaluating
+from truerun.apps.judging.gradient import GradientJudge
 from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
 from truerun.apps.judging.modes import Modes
@@ -26,6 +27,7 @@ JUDGES: tuple[type[Judge], ...] = (
     TrainingSet,
     TimingJudge,
     CurvesJudge,
+    GradientJudge,
 )
 
 

@@ -10,6 +10,7 @@ from truerun.adapters.pytorch.senses.clearing import Clearing
 from truerun.adapters.pytorch.senses.clipping import Clipping
 from truerun.adapters.pytorch.senses.collating import Collating
 from truerun.adapters.pytorch.senses.evaluating import Evaluating
+from truerun.adapters.pytorch.senses.gradient import GradientSense
 from truerun.adapters.pytorch.senses.initialising import Initialising
 from truerun.adapters.pytorch.senses.modes import Modes
 from truerun.adapters.pytorch.senses.scaling import Scaling
@@ -32,6 +33,7 @@ SENSES: tuple[type[Sense], ...] = (
     Scaling,
     TrainingSet,
     TimingSense,
+    GradientSense,
 )
 
 
