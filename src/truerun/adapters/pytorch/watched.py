@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from truerun.adapters.pytorch import reading
+from truerun.adapters.pytorch import parallel, reading
 from truerun.adapters.pytorch.sampling import draw_coordinates, share_out
 
 CONTINUITY_TENSORS = 4
@@ -56,10 +56,11 @@ class Watched:
 
     def describe(self, optimizer: Any) -> dict[str, Any]:
         """The frame that introduces the optimizer to the agent."""
-        kind = type(optimizer)
+        kind, place = type(optimizer), parallel.place()
         return {
             "kind": "optimizer",
             "optimizer": self.number,
+            "rank": None if place is None else place[0],
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "rule": self.rule,
             "obstacle": self.obstacle,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from truerun.apps.judging.judge import Judge
+from truerun.apps.judging.ranks import RanksJudge
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = ()
+JUDGES: tuple[type[Judge], ...] = (RanksJudge,)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:
