@@ -84,9 +84,9 @@ def train(
             if before is not None:
                 before(step, model, optimizer)
             optimizer.step()
-            optimizer.zero_grad()
             if after is not None:
                 after(step, model, optimizer)
+            optimizer.zero_grad()
     for tensor in model.parameters():
         held = getattr(tensor, "_local_tensor", tensor)
         OUT.append(f"{name} {held.detach().double().sum().item().hex()}")
@@ -227,6 +227,13 @@ def shard_copies(model):
     return shard(model, init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("copies", "shards")))
 
 
+def decay(step, _, optimizer):
+    """A torch scheduler, the same on all ranks."""
+    if step == 1:
+        LIVING.append(torch.optim.lr_scheduler.StepLR(optimizer, 3, 0.5))
+    LIVING[-1].step()
+
+
 def scale_shard(model, _):
     for tensor in model.parameters():
         tensor.grad._local_tensor.mul_(0.99)
@@ -258,7 +265,7 @@ SCENARIOS = {
     "sharded": lambda: train("sharded", wrap=shard),
     "sharded_copies": lambda: train("sharded_copies", wrap=shard_copies),
     "independent": independent,
-    "scheduled": lambda: train("scheduled", after=lambda step, _, o: o.param_groups[0].update(lr=0.01 / step)),
+    "scheduled": lambda: train("scheduled", after=decay),
     "long": lambda: train("long", steps=5000),
     # Something is.
     "scaled": lambda: train("scaled", before=on_one_rank(scaled(0.99))),
@@ -270,7 +277,7 @@ SCENARIOS = {
     "lr": lambda: train("lr", after=on_one_rank(halved_lr, once=True)),
     "beside": lambda: train("beside", wrap=beside_the_wrapper),
     "moved": lambda: train("moved", wrap=moved),
-    "never_synced": lambda: train("never_synced", sync=False),
+    "never_synced": lambda: train("never_synced", sync=False, steps=40),
     "hand_stops": lambda: train("hand_stops", wrap=lambda model: model, before=average_until, steps=20),
     "same_start": lambda: train("same_start", wrap=lambda model: model, steps=40),
     "sharded_lr": lambda: train("sharded_lr", wrap=shard, after=on_one_rank(halved_lr, once=True)),

@@ -96,6 +96,8 @@ class CopiesWatch:
         warning = (Severity.WARNING, Confidence.HIGH)
         if why == UNWRAPPED:
             return (*warning, "they were wrapped in DistributedDataParallel, and that wrapper is gone")
+        if waiting and self.apart < SEEN_APART:
+            return None
         if waiting:
             return (*warning, "the gradients were computed inside no_sync() and never averaged before the step")
         if len({look.hooks for look in looks}) == 1 and not all(

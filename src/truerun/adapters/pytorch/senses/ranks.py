@@ -1,7 +1,7 @@
 """Ranks: what the agent needs to see whether data-parallel processes still hold the same model. Adds no collective.
 
-At steps that all ranks share, each hands over checksums of every tensor (gradient before the step; parameter and optimizer
-state after it) and a few values at coordinates that all ranks share. Steps and coordinates come from a secret that the
+At steps that all ranks share, each hands over a checksum of every tensor, or of a stretch of it (gradient before the step;
+parameter and optimizer state after it), and a few values at coordinates that all ranks share. Steps and coordinates come from a secret that the
 agent gives to all ranks for sixteen steps at a time. Buffers are not read: running statistics may differ between ranks.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from truerun.adapters.pytorch import parallel
+from truerun.adapters.pytorch.budget import CREDIT_SECONDS
 from truerun.adapters.pytorch.program_digest import describe_program
 from truerun.adapters.pytorch.sampling import draw_coordinates
 from truerun.adapters.pytorch.sense import Sense
@@ -37,6 +38,9 @@ PICKED_TENSORS = PICKED_VALUES = 4
 SHARE = 0.25
 MAX_GAP = 256
 NONE, ODD = -1.0, -2.0
+STRETCH = 16_384
+MASK = 0xFFFFFFFF
+BITS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _clock = time.perf_counter
 
 
@@ -53,6 +57,7 @@ class Followed:
     indices: list[Any] = field(default_factory=list)
     due: bool = False
     mark: str = ""
+    window: int = 0
     raw: tuple[str, bytes] | None = None
     before: Buffers = field(default_factory=dict)
     waiting: bool = False
@@ -60,6 +65,7 @@ class Followed:
     last: float | None = None
     step_seconds: float = 0.0
     look_seconds: float = 0.0
+    began_seconds: float = 0.0
 
 
 class Ranks(Sense):
@@ -72,6 +78,8 @@ class Ranks(Sense):
         self.wrappers = parallel.Wrappers()
         self.era = 0
         self.place: tuple[int, int] | None = None
+        self.spent_seconds = 0.0
+        self.started: float | None = None
         self.followed: dict[int, Followed] = {}
         self.optimizers: dict[int, tuple[Watched, weakref.ref[Any]]] = {}
 
@@ -195,7 +203,7 @@ class Ranks(Sense):
                 return
         _, secret, gap = followed.secret
         nonce = hashlib.blake2b(step.to_bytes(8, "big"), key=secret, digest_size=16).digest()
-        followed.mark = nonce[-4:].hex()
+        followed.mark, followed.window = nonce[-4:].hex(), int.from_bytes(nonce[4:12], "big")
         followed.due = step <= FIRST_LOOKS or int.from_bytes(nonce[:4], "big") % gap == 0
         if followed.due:
             self._draw(followed, nonce)
@@ -230,16 +238,25 @@ class Ranks(Sense):
             took = now - followed.last
             followed.step_seconds = took if not followed.step_seconds else 0.9 * followed.step_seconds + 0.1 * took
         followed.last = now
-        if not followed.due or not self.probe.budget.affords(now):
+        if watched.steps == 1:
+            followed.waiting = self.wrappers.waiting(watched.tensors[:1])
+        if not followed.due or not self._affords(now):
             followed.due = False
             return
         gradients = [tensor.grad for tensor in watched.tensors]
         followed.before = {
             "p0": self._values(followed),
             "g": self._values(followed, gradient=True),
-            "g.sum": _sums(gradients, watched.tensors, followed.shared),
+            "g.sum": _sums(gradients, watched.tensors, followed.shared, followed.window),
         }
-        followed.look_seconds += 0.2 * (_clock() - now)
+        followed.began_seconds = _clock() - now
+
+    def _affords(self, now: float) -> bool:
+        """A share of the budget is this sense's own: a look is worth nothing unless all ranks take it."""
+        if self.started is None:
+            self.started = now
+        allowed = SHARE * (self.probe.settings.overhead * (now - self.started) + CREDIT_SECONDS)
+        return self.spent_seconds < allowed or self.probe.budget.affords(now)
 
     def after_step(self, watched: Watched, optimizer: Any) -> None:
         """Hand the look over, and plan the next one."""
@@ -259,8 +276,8 @@ class Ranks(Sense):
             **followed.before,
             "r": followed.raw or followed.before["g"],
             "p": self._values(followed),
-            "p.sum": _sums(everything, everything, followed.shared),
-            "s.sum": _state_sums(optimizer, everything, followed.shared),
+            "p.sum": _sums(everything, everything, followed.shared, followed.window),
+            "s.sum": _state_sums(optimizer, everything, followed.shared, followed.window),
         }
         header = {
             "kind": "ranks",
@@ -277,7 +294,11 @@ class Ranks(Sense):
         }
         self.probe.channel.send(header, buffers)
         followed.before, followed.raw, followed.due = {}, None, False
-        followed.look_seconds = 0.8 * followed.look_seconds + 0.4 * (_clock() - begun)
+        took = followed.began_seconds + _clock() - begun
+        self.spent_seconds += took
+        # The first look warms up what later ones find warm.
+        warm = watched.steps > followed.base + 1 and followed.look_seconds
+        followed.look_seconds = took if not warm else 0.8 * followed.look_seconds + 0.2 * took
 
     @staticmethod
     def _values(followed: Followed, *, gradient: bool = False) -> tuple[str, bytes]:
@@ -292,42 +313,47 @@ class Ranks(Sense):
         return _floats(taken)
 
 
-def _sums(read: list[Any], tensors: list[Any], which: list[int]) -> tuple[str, bytes]:
-    """For each tensor of *which* the sum of its bits as integers, modulo 2**32; NONE where there is none, ODD where it has no bits here."""
-    found: list[Any] = []
-    for i in which:
-        if read[i] is None:
-            found.append(NONE)
-        else:
-            found.append(_sum(parallel.local(read[i])) if parallel.comparable(read[i], tensors[i]) else ODD)
-    return _as_numbers(found)
+def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
+    """
+    For each tensor of *which* the sum of its bits as integers, modulo 2**32; NONE where there is none, ODD where it has no bits here.
+
+    Of a tensor of more than STRETCH elements one stretch is read, which *window* (of 2**64) chooses; in time all are.
+    """
+    usable = [i for i in which if read[i] is not None and parallel.comparable(read[i], tensors[i])]
+    sums = dict(zip(usable, _totals([parallel.local(read[i]) for i in usable], window), strict=True))
+    return _floats([float(sums.get(i, NONE if read[i] is None else ODD)) for i in which])
 
 
-def _state_sums(optimizer: Any, tensors: list[Any], which: list[int]) -> tuple[str, bytes]:
+def _state_sums(optimizer: Any, tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
     """The same over the tensors of the optimizer's state; its counters, of one element, are left out."""
-    found: list[Any] = []
+    held: list[Any] = []
+    owner: list[int] = []
     for i in which:
-        total: Any = NONE
         for _, value in sorted((optimizer.state.get(tensors[i]) or {}).items(), key=lambda item: str(item[0])):
-            held = parallel.local(value)
-            if isinstance(held, torch.Tensor) and held.numel() > 1 and held.layout == torch.strided:
-                total = _sum(held) if total is NONE else (31 * total + _sum(held)) & 0xFFFFFFFF
-        found.append(total)
-    return _as_numbers(found)
+            here = parallel.local(value)
+            if isinstance(here, torch.Tensor) and here.numel() > 1 and here.layout == torch.strided:
+                held.append(here)
+                owner.append(i)
+    total: dict[int, int] = {}
+    for i, part in zip(owner, _totals(held, window), strict=True):
+        total[i] = (31 * total.get(i, 0) + part) & MASK
+    return _floats([float(total.get(i, NONE)) for i in which])
 
 
-def _sum(tensor: Any) -> Any:
-    plain = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
-    size = plain.element_size()
-    bits = plain.view({1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[size])
-    return bits.sum(dtype=torch.int64 if size == 8 else torch.int32).to(torch.int64) & 0xFFFFFFFF
+def _totals(tensors: list[Any], window: int) -> list[int]:
+    sums = [_sum(tensor.detach(), window) for tensor in tensors]
+    together = len({(total.device, total.dtype) for total in sums}) == 1
+    return [int(total) & MASK for total in (torch.stack(sums).tolist() if together else sums)]
 
 
-def _as_numbers(found: list[Any]) -> tuple[str, bytes]:
-    sums = [value for value in found if isinstance(value, torch.Tensor)]
-    together = len({value.device for value in sums}) == 1
-    read = iter(torch.stack(sums).tolist() if together else [int(value) for value in sums])
-    return _floats([float(next(read)) if isinstance(value, torch.Tensor) else value for value in found])
+def _sum(tensor: Any, window: int) -> Any:
+    elements, size = tensor.numel(), tensor.element_size()
+    if elements > STRETCH and tensor.is_contiguous():
+        start = (window * -(-elements // STRETCH) >> 64) * STRETCH
+        tensor = tensor.view(-1).narrow(0, min(start, elements - STRETCH), STRETCH)
+    if tensor.is_complex():
+        tensor, size = torch.view_as_real(tensor), size // 2
+    return tensor.view(BITS[size]).sum(dtype=torch.int64 if size == 8 else torch.int32)
 
 
 def _floats(numbers: list[float]) -> tuple[str, bytes]:
