@@ -25,6 +25,7 @@ from truerun.adapters.pytorch.frames import Frame, parse_frames, render_frame
 from truerun.core.errors import FormatError
 
 MAX_QUEUED = 20_000
+MAX_SHARED = 1024
 NONCE_BYTES = 16
 SETTLE_SECONDS = 30.0
 STOP, SETTLE = b"x", b"s"
@@ -66,6 +67,7 @@ class ProbeSocket:
         self._wake, self._woken = socket.socketpair()
         self._selector.register(self._woken, selectors.EVENT_READ)
         self._settled = threading.Event()
+        self._shared: dict[str, tuple[str, int]] = {}
         self.open_lines = 0
         self._thread = threading.Thread(target=self._serve, name="truerun-probe-socket", daemon=True)
 
@@ -151,6 +153,8 @@ class ProbeSocket:
             self._give_nonce(line, optimizer, 1)
         elif kind == "ask":
             self._give_nonce(line, optimizer, step)
+        elif kind == "ranks-ask":
+            self._share(line, optimizer, str(header.get("key"))[:400], gap)
         elif kind == "sample":
             chosen = 1 if gap <= 1 or step < FULL_STEPS else 1 + secrets.randbelow(2 * gap - 1)
             if chosen == 1:
@@ -163,6 +167,15 @@ class ProbeSocket:
         nonce = secrets.token_bytes(NONCE_BYTES)
         line.nonces[optimizer, step] = nonce
         self._send(line, {"kind": "nonce", "optimizer": optimizer, "step": step, "nonce": nonce.hex()})
+
+    def _share(self, line: Line, optimizer: int, key: str, gap: int) -> None:
+        """The secret that *key* stands for, the same for whoever asks; the first to ask says how often to look."""
+        if key not in self._shared:
+            if len(self._shared) >= MAX_SHARED:
+                del self._shared[next(iter(self._shared))]
+            self._shared[key] = secrets.token_hex(NONCE_BYTES), max(1, gap)
+        secret, every = self._shared[key]
+        self._send(line, {"kind": "ranks-secret", "optimizer": optimizer, "key": key, "secret": secret, "gap": every})
 
     def _send(self, line: Line, header: dict[str, Any]) -> None:
         # A probe that does not read its answers draws its own secrets; nothing here waits for it.

@@ -231,6 +231,8 @@ class Observer:
         """Keep *finding* unless the same one is known already; tell whoever wants to know at once."""
         key = f"{finding.rule} {finding.subject!r} {finding.evidence.get('term')} {finding.location.rank}"
         self._times[key] += 1
+        for judge in self.judges:
+            judge.heard(finding)
         if key in self._findings or sum(known.rule == finding.rule for known in self._findings.values()) >= MAX_OF_A_RULE:
             return
         self._findings[key] = finding
@@ -300,15 +302,16 @@ class Observer:
         if groups is not None:
             optimizer.groups = groups
         now = [{**group, "lr": rate} if rate is not None else group for group, rate in zip(optimizer.groups, rates, strict=True)]
+        optimizer.now = now
         self._report_all(optimizer.hyperparameters.check(now, record.step, notes))
         if optimizer.seen.obstacle is None or not notes & {"closure"}:
             self._report_all(optimizer.pattern.check(record.backwards, record.step, notes))
         if record.loss is not None:
             self._report_all(metric_not_finite.check_finite("loss", record.loss, record.step, record.rank))
 
-    def _place(self, known: Process) -> None:
-        """Give a process that steps its rank: RANK if it has one, else the first place no living process holds."""
-        named = str(known.hello.get("rank") or "")
+    def _place(self, known: Process, told: Any) -> None:
+        """Give a process that steps its rank: as torch.distributed *told*, else RANK, else the first that no living process holds."""
+        named = str(known.hello.get("rank") or "") if type(told) is not int else str(told)
         taken = {other.rank for other in self.processes.values() if other.open and other is not known}
         if named.isdigit() and int(named) in taken:
             self._report_all(probe_silent.check_twice(int(named), self._reach.get(int(named), 0), same_process=False))
@@ -331,7 +334,7 @@ class Observer:
 
     def _on_optimizer(self, line: Line, known: Process, frame: Frame) -> None:
         if known.rank is None:
-            self._place(known)
+            self._place(known, frame.header.get("rank"))
         seen = parse_optimizer(frame, known.rank or 0)
         before = known.optimizers.get(seen.number)
         if before is not None:

@@ -1,6 +1,6 @@
 """Continuity: parameters and optimizer state at the start of a step are bit for bit what the step before left behind.
 
-Legal in between: `load_state_dict` of a model or an optimizer. A run whose method writes to parameters between steps
+Legal in between: `load_state_dict` of a model or an optimizer, and ranks that average or send each other their parameters. A run whose method writes to parameters between steps
 (weight clipping, swapping in averaged weights) declares `[monitoring] between_steps = "allowed"`. Looks at a few secret
 coordinates a step; cannot see an edit that misses them, nor one that is undone before the next step.
 """
@@ -20,7 +20,7 @@ RULE = Rule(
     confidence=Confidence.CERTAIN,
     atlas="AML.T0018",
 )
-LEGAL = frozenset({"load_state_dict"})
+LEGAL = frozenset({"load_state_dict", "ranks_averaged"})
 MAX_NAMED = 8
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from truerun.adapters.pytorch import reading
+from truerun.adapters.pytorch import parallel, reading
 from truerun.adapters.pytorch.sampling import draw_coordinates, share_out
 
 CONTINUITY_TENSORS = 4
@@ -59,12 +59,13 @@ class Watched:
 
     def describe(self, optimizer: Any) -> dict[str, Any]:
         """The frame that introduces the optimizer to the agent."""
-        kind = type(optimizer)
+        kind, place = type(optimizer), parallel.place()
         model, names = reading.model_of(self.tensors)
         self.model = weakref.ref(model) if model is not None else lambda: None
         return {
             "kind": "optimizer",
             "optimizer": self.number,
+            "rank": None if place is None else place[0],
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "rule": self.rule,
             "obstacle": self.obstacle,

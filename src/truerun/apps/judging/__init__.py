@@ -11,6 +11,7 @@ from truerun.apps.judging.gradient import GradientJudge
 from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
 from truerun.apps.judging.modes import Modes
+from truerun.apps.judging.ranks import RanksJudge
 from truerun.apps.judging.scaling import Scaling
 from truerun.apps.judging.timing import TimingJudge
 from truerun.apps.judging.training_set import TrainingSet
@@ -28,6 +29,7 @@ JUDGES: tuple[type[Judge], ...] = (
     TimingJudge,
     CurvesJudge,
     GradientJudge,
+    RanksJudge,
 )
 
 

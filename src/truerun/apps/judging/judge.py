@@ -30,6 +30,7 @@ class Optimizer:
     hyperparameters: HyperparameterWatch
     pattern: StepPattern
     groups: list[Mapping[str, Any]] = field(default_factory=list)
+    now: list[Mapping[str, Any]] = field(default_factory=list)
     samples: int = 0
 
 
@@ -96,6 +97,9 @@ class Judge:
     def ended(self, known: Process) -> Findings:
         """*known* said goodbye (`known.bye`)."""
         return ()
+
+    def heard(self, finding: Finding) -> None:
+        """Somebody, this judge or another, has made *finding*."""
 
     def finish(self, processes: Sequence[Process]) -> Findings:
         """The command has ended and everything that was sent has arrived."""

@@ -13,6 +13,7 @@ from truerun.adapters.pytorch.senses.evaluating import Evaluating
 from truerun.adapters.pytorch.senses.gradient import GradientSense
 from truerun.adapters.pytorch.senses.initialising import Initialising
 from truerun.adapters.pytorch.senses.modes import Modes
+from truerun.adapters.pytorch.senses.ranks import Ranks
 from truerun.adapters.pytorch.senses.scaling import Scaling
 from truerun.adapters.pytorch.senses.timing import TimingSense
 from truerun.adapters.pytorch.senses.training_set import TrainingSet
@@ -34,6 +35,7 @@ SENSES: tuple[type[Sense], ...] = (
     TrainingSet,
     TimingSense,
     GradientSense,
+    Ranks,
 )
 
 
