@@ -9,7 +9,8 @@ import numpy as np
 
 from truerun.adapters.pytorch.frames import Frame
 from truerun.core.errors import FormatError
-from truerun.monitoring.observation import PRECISION, Discontinuity, Numbers, OptimizerSeen, Sample
+from truerun.monitoring.observation import TYPES, Discontinuity, Numbers, OptimizerSeen, Sample
+from truerun.monitoring.update_rules import RULES
 
 MAX_NAME = 300
 _TYPES = {"f4": np.dtype("<f4"), "f8": np.dtype("<f8")}
@@ -24,7 +25,7 @@ def parse_optimizer(frame: Frame, rank: int) -> OptimizerSeen:
     if not len(sizes) == len(counts) == len(types) == len(names) == sum(shape) or min((*counts, *shape, 0)) < 0:
         raise FormatError("an optimizer whose lists do not fit together", got=[len(sizes), len(counts), len(names), sum(shape)])
     obstacle = header["obstacle"]
-    if obstacle is None and (header["rule"] not in ("SGD", "Adam", "AdamW") or any(kind not in PRECISION for kind in types)):
+    if obstacle is None and (header["rule"] not in RULES or any(kind not in TYPES for kind in types)):
         obstacle = "a rule or a type of number this version does not know"
     return OptimizerSeen(
         number=int(header["optimizer"]),
@@ -37,6 +38,7 @@ def parse_optimizer(frame: Frame, rank: int) -> OptimizerSeen:
         counts=counts,
         types=types,
         shape=shape,
+        unsure=tuple(str(words)[:MAX_NAME] for words in header["unsure"]),
     )
 
 
@@ -45,7 +47,8 @@ def parse_sample(frame: Frame, seen: OptimizerSeen, step: int) -> Sample:
     total = sum(seen.counts)
     values = {name: _numbers(buffer, total) for name, buffer in frame.buffers.items()}
     counted = [np.array([np.nan if count is None else count for count in side], float) for side in frame.header["counters"]]
-    if any(len(side) != len(seen.sizes) for side in counted) or len(frame.header["groups"]) != len(seen.shape):
+    how = tuple((str(name), bool(tensors)) for name, tensors in frame.header["how"])
+    if any(len(side) != len(seen.sizes) for side in counted) or not len(frame.header["groups"]) == len(how) == len(seen.shape):
         raise FormatError("a sample that does not fit its optimizer", got=[len(side) for side in counted])
     return Sample(
         optimizer=seen,
@@ -58,6 +61,11 @@ def parse_sample(frame: Frame, seen: OptimizerSeen, step: int) -> Sample:
         fresh=frozenset(map(int, frame.header["fresh"])),
         counted_before=counted[0],
         counted_after=counted[1],
+        how=how,
+        scale=float(frame.header["scale"]),
+        overflowed=bool(frame.header["overflowed"]),
+        summands=values.get("summands"),
+        reach=values.get("reach"),
     )
 
 

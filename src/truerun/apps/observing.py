@@ -350,8 +350,7 @@ class Observer:
             )
             known.seed = int(frame.header["seed"])
             self._report_all(check_seed(known.seed, seen.rank, reference))
-        if seen.obstacle is not None:
-            self._unseen(update_unchecked.check_obstacle(seen))
+        self._unseen(update_unchecked.check_obstacle(seen))
 
     def _unseen(self, findings: tuple[Finding, ...]) -> None:
         self.unseen += [finding.message for finding in findings if finding.message not in self.unseen]

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 Numbers: TypeAlias = "NDArray[np.float64]"
 Mask: TypeAlias = "NDArray[np.bool_]"
-PRECISION = {"float32": float(np.finfo(np.float32).eps), "float64": float(np.finfo(np.float64).eps)}
-SMALLEST = {"float32": float(np.finfo(np.float32).tiny), "float64": float(np.finfo(np.float64).tiny)}
+TYPES = ("float32", "float64", "bfloat16", "float16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,9 +19,9 @@ class OptimizerSeen:
     """
     An optimizer as it introduced itself.
 
-    `rule` is `SGD`, `Adam` or `AdamW`, None when it is none of them; `obstacle` says why its updates cannot be
-    recomputed. Per tensor: `names`, `sizes` (elements), `counts` (coordinates looked at), `types`; `shape` is the number
-    of tensors in each parameter group.
+    `rule` is the name of its class in torch.optim, None when its rule is not known; `obstacle` says why its updates cannot
+    be recomputed, `unsure` what is left out where they can. Per tensor: `names`, `sizes` (elements), `counts` (coordinates
+    looked at), `types`; `shape` is the number of tensors in each parameter group.
     """
 
     number: int
@@ -35,6 +34,7 @@ class OptimizerSeen:
     counts: tuple[int, ...]
     types: tuple[str, ...]
     shape: tuple[int, ...]
+    unsure: tuple[str, ...] = ()
 
     def tensor_of(self) -> NDArray[np.int64]:
         """For each coordinate of a sample, the tensor it belongs to."""
@@ -53,6 +53,9 @@ class Sample:
     `before` and `after` hold `p` and the optimizer's state by name, each (n,) float64 with the exact values; `gradient`
     is (n,). `no_gradient` are tensors without a gradient, `fresh` tensors without state before the step.
     `counted_before` and `counted_after` are the optimizer's own step counters per tensor, NaN where it keeps none.
+    `how` is the implementation of each group and whether it computes scalars as tensors. Inside the step, gradients are
+    divided by `scale`; a step that `overflowed` leaves everything as it was (a GradScaler with a fused optimizer). Where
+    gradients are sparse, `summands` of them make one coordinate's (0: not touched) and `reach` is the sum of magnitudes.
     """
 
     optimizer: OptimizerSeen
@@ -65,6 +68,11 @@ class Sample:
     fresh: frozenset[int]
     counted_before: Numbers
     counted_after: Numbers
+    how: tuple[tuple[str, bool], ...]
+    scale: float = 1.0
+    overflowed: bool = False
+    summands: Numbers | None = None
+    reach: Numbers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

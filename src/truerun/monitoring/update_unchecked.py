@@ -1,4 +1,4 @@
-"""Says once what was not checked and why: an optimizer or a kind of parameter whose update cannot be recomputed."""
+"""Says once what was not checked and why: an optimizer, or a part of it, whose update cannot be recomputed."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ RULE = Rule(
 
 
 def check_obstacle(seen: OptimizerSeen) -> tuple[Finding, ...]:
-    """A note when the updates of *seen* cannot be recomputed."""
+    """A note when the updates of *seen* cannot be recomputed, or one for each thing that is left out."""
     if seen.obstacle is None:
-        return ()
+        return tuple(_left_out(seen, words) for words in seen.unsure)
     return (
         RULE.finding(
             Subject(kind="run", name=seen.kind),
@@ -25,4 +25,12 @@ def check_obstacle(seen: OptimizerSeen) -> tuple[Finding, ...]:
             "Steps, losses and hyperparameters are recorded all the same.",
             evidence={"obstacle": seen.obstacle, "parameters": sum(seen.sizes)},
         ),
+    )
+
+
+def _left_out(seen: OptimizerSeen, words: str) -> Finding:
+    return RULE.finding(
+        Subject(kind="run", name=seen.kind, key=words[:60]),
+        f"Could not tell whether all updates of {seen.kind} are right: {words}. Everything else is checked.",
+        evidence={"unsure": words, "parameters": sum(seen.sizes)},
     )

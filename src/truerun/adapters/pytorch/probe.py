@@ -166,8 +166,8 @@ class Probe:
         """Capture what the step is about to work on; gradients are complete now."""
         if self.key is not None:
             self.gradients = watched.fingerprint_before(self.key)
-        if watched.obstacle is None and self._is_due(watched):
-            watched.before(optimizer, self._nonce(watched))
+        if watched.obstacle is None and self._is_due(watched) and not watched.before(optimizer, self._nonce(watched)):
+            self.channel.send({**watched.describe(optimizer), "again": True, "step": self.steps})
         self._ask(Sense.before_step, watched, optimizer)
 
     def _after(self, optimizer: Any) -> None:

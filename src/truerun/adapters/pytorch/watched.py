@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from truerun.adapters.pytorch import parallel, reading
+from truerun.adapters.pytorch import parallel, reading, sparse
 from truerun.adapters.pytorch.sampling import draw_coordinates, share_out
 
 CONTINUITY_TENSORS = 4
@@ -44,9 +44,11 @@ class Watched:
         """Take stock of *optimizer*: its tensors, their sizes, its rule."""
         self.shape = tuple(len(group["params"]) for group in optimizer.param_groups)
         self.tensors = [tensor for group in optimizer.param_groups for tensor in group["params"]]
-        self.sizes = [tensor.numel() for tensor in self.tensors]
         self.rule, self.state_names = reading.rule_of(optimizer)
         self.obstacle = reading.obstacle(optimizer)
+        self.unsure = reading.unsure(optimizer)
+        locals_ = [reading.local(tensor) for tensor in self.tensors]
+        self.sizes = [0 if tensor is None else tensor.numel() for tensor in locals_]
         self.counts = share_out(self.sizes, coordinates)
         self.held = None
 
@@ -69,6 +71,7 @@ class Watched:
             "type": f"{kind.__module__}.{kind.__qualname__}",
             "rule": self.rule,
             "obstacle": self.obstacle,
+            "unsure": self.unsure,
             "groups": [dict(reading.hyperparameters(group)) for group in optimizer.param_groups],
             "shape": list(self.shape),
             "sizes": self.sizes,
@@ -100,33 +103,51 @@ class Watched:
                 found[f"{name}.{suffix}"] = reading.gather(values, indices)
         return found
 
-    def before(self, optimizer: Any, nonce: bytes) -> None:
-        """Capture parameters, gradients and state at the coordinates *nonce* stands for."""
+    def before(self, optimizer: Any, nonce: bytes) -> bool:
+        """Capture parameters, gradients and state at the coordinates *nonce* stands for; False when an obstacle is in the way."""
         everything = list(range(len(self.tensors)))
         indices = self._indices(nonce, everything, self.counts)
         gradients = [tensor.grad for tensor in self.tensors]
-        if any(gradient is not None and gradient.layout != torch.strided for gradient in gradients):
-            self.obstacle = "sparse gradients"
-            self.capture = None
-            return
-        buffers = {"p.0": reading.gather(self.tensors, indices), "g": reading.gather(gradients, indices)}
+        seen = [None if gradient is None else reading.local(gradient) for gradient in gradients]
+        odd = [i for i, gradient in enumerate(seen) if gradient is not None and gradient.layout != torch.strided]
+        self.capture = None
+        if any(gradient is not None and here is None for gradient, here in zip(gradients, seen, strict=True)):
+            self.obstacle = "gradients that are not reduced yet, or of a special tensor class"
+            return False
+        if not all(sparse.readable(seen[i]) for i in odd):
+            self.obstacle = "sparse gradients of several sparse dimensions"
+            return False
+        for i in odd:
+            indices[i] = sparse.touched(seen[i], indices[i])
+        buffers = {"p.0": reading.gather(self.tensors, indices), "g": reading.gather(seen, indices)}
+        if odd:
+            buffers |= _summands(seen, indices)
         buffers |= self._state(optimizer, self.tensors, indices, "0")
         missing = [i for i, gradient in enumerate(gradients) if gradient is None]
-        fresh = [i for i, tensor in enumerate(self.tensors) if not optimizer.state.get(tensor)]
-        self.capture = (nonce, indices, buffers, missing, fresh, reading.counters(optimizer, self.tensors))
+        names = self.state_names
+        states = [optimizer.state.get(tensor) or {} for tensor in self.tensors]
+        fresh = [i for i, state in enumerate(states) if all(state.get(name) is None for name in names)]
+        scale, overflowed = reading.scaling(optimizer)
+        header = {
+            "no_grad": missing,
+            "fresh": fresh,
+            "how": [reading.implementation(group) for group in optimizer.param_groups],
+            "scale": scale,
+            "overflowed": overflowed,
+        }
+        self.capture = (nonce, indices, buffers, header, reading.counters(optimizer, self.tensors))
+        return True
 
     def after(self, optimizer: Any) -> tuple[dict[str, Any], Buffers] | None:
         """Capture the same coordinates after the step; the frame to hand over, or None when nothing was captured before."""
         if self.capture is None:
             return None
-        nonce, indices, buffers, missing, fresh, counted = self.capture
+        nonce, indices, buffers, header, counted = self.capture
         self.capture = None
         after = {"p.1": reading.gather(self.tensors, indices), **self._state(optimizer, self.tensors, indices, "1")}
         self.held = (list(range(len(self.tensors))), indices, after)
-        header = {
+        header |= {
             "nonce": None if self.from_agent else nonce.hex(),
-            "no_grad": missing,
-            "fresh": fresh,
             "counters": [counted, reading.counters(optimizer, self.tensors)],
         }
         return header, {**buffers, **after}
@@ -163,7 +184,8 @@ class Watched:
     def fingerprint_before(self, key: bytes) -> bytes:
         """Gradient values at the replay coordinates."""
         self._replay = self._indices(key, list(range(len(self.tensors))), share_out(self.sizes, REPLAY_COORDINATES))
-        dense = [None if t.grad is None or t.grad.layout != torch.strided else t.grad for t in self.tensors]
+        seen = [None if tensor.grad is None else reading.local(tensor.grad) for tensor in self.tensors]
+        dense = [None if gradient is None or gradient.layout != torch.strided else gradient for gradient in seen]
         return reading.gather(dense, self._replay)[1]
 
     def fingerprint(self, loss: float | None, gradients: bytes) -> str:
@@ -171,3 +193,18 @@ class Watched:
         bits = struct.pack("<d", loss) if loss is not None else b""
         values = reading.gather(self.tensors, self._replay)[1]
         return hashlib.blake2b(bits + b"|" + gradients + b"|" + values, digest_size=16).hexdigest()
+
+
+def _summands(gradients: list[Any], indices: list[Any]) -> Buffers:
+    """How many entries make up each coordinate's gradient and the sum of their magnitudes; one for dense gradients."""
+    counts, reaches = [], []
+    for gradient, index in zip(gradients, indices, strict=True):
+        if gradient is None or gradient.layout == torch.strided:
+            counts.append(torch.ones(len(index)))
+            reaches.append(torch.zeros(len(index)))
+        else:
+            count, reach = sparse.summands_at(gradient, index)
+            counts.append(count.cpu())
+            reaches.append(reach.cpu())
+    every = [torch.arange(len(count)) for count in counts]
+    return {"summands": reading.gather(counts, every), "reach": reading.gather(reaches, every)}

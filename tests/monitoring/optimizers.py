@@ -1,0 +1,36 @@
+"""The optimizers whose updates are attested, each with settings that use every part of its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import optim
+
+RULES: dict[str, Callable[..., Any]] = {
+    "SGD": lambda p, **kw: optim.SGD(p, lr=0.0517, weight_decay=1e-2, **kw),
+    "SGD momentum": lambda p, **kw: optim.SGD(p, lr=0.0517, momentum=0.9, dampening=0.1, weight_decay=1e-2, **kw),
+    "SGD nesterov": lambda p, **kw: optim.SGD(p, lr=0.0517, momentum=0.9, nesterov=True, weight_decay=1e-2, maximize=True, **kw),
+    "Adam": lambda p, **kw: optim.Adam(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "Adam amsgrad": lambda p, **kw: optim.Adam(p, lr=1e-3, amsgrad=True, weight_decay=1e-1, maximize=True, **kw),
+    "AdamW": lambda p, **kw: optim.AdamW(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "RMSprop": lambda p, **kw: optim.RMSprop(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "RMSprop centered": lambda p, **kw: optim.RMSprop(p, lr=1e-3, momentum=0.9, centered=True, weight_decay=1e-1, **kw),
+    "Adagrad": lambda p, **kw: optim.Adagrad(
+        p, lr=1e-2, lr_decay=1e-2, initial_accumulator_value=1e-4, eps=1e-8, weight_decay=1e-1, **kw
+    ),
+    "Adadelta": lambda p, **kw: optim.Adadelta(p, lr=1.0, weight_decay=1e-1, **kw),
+    "NAdam": lambda p, **kw: optim.NAdam(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "NAdam decoupled": lambda p, **kw: optim.NAdam(p, lr=1e-3, weight_decay=1e-1, decoupled_weight_decay=True, **kw),
+    "RAdam": lambda p, **kw: optim.RAdam(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "RAdam decoupled": lambda p, **kw: optim.RAdam(p, lr=1e-3, weight_decay=1e-1, decoupled_weight_decay=True, **kw),
+    "Adamax": lambda p, **kw: optim.Adamax(p, lr=1e-3, weight_decay=1e-1, **kw),
+    "ASGD": lambda p, **kw: optim.ASGD(p, lr=0.05, t0=6, weight_decay=1e-1, **kw),
+}
+IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
+    "single": {"foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
+PAIRS = [(rule, kind) for rule in RULES for kind in IMPLEMENTATIONS if kind != "fused" or rule.split()[0] in FUSED]
