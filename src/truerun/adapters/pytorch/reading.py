@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ HYPERPARAMETERS = (
     "initial_lr",
 )
 MAX_NAMED_OBJECTS = 2_000_000
+_given: list[weakref.ref[Any]] = []
 
 
 def rule_of(optimizer: Any) -> tuple[str | None, tuple[str, ...]]:
@@ -65,15 +67,23 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor) else value
 
 
+def name_after(model: Any) -> None:
+    """Call the tensors that *model* holds as *model* calls them, from now on; keeps no module alive."""
+    _given.append(weakref.ref(model))
+
+
 def names_of(tensors: Sequence[Any]) -> list[str]:
     """
     Names of *tensors* as the largest module that holds them calls them; `tensor 3` where no module does.
 
-    Looks once through the objects that Python's garbage collector tracks; it asks for their type only.
+    A model that was given to `name_after` goes first. Otherwise looks once through the objects that Python's garbage
+    collector tracks; it asks for their type only.
     """
     wanted = {id(tensor): position for position, tensor in enumerate(tensors)}
     best: dict[int, str] = {}
-    objects = gc.get_objects()
+    for model in [model for reference in _given if (model := reference()) is not None]:
+        best |= {wanted[id(tensor)]: name for name, tensor in model.named_parameters() if id(tensor) in wanted}
+    objects = gc.get_objects() if len(best) < len(wanted) else []
     if len(objects) <= MAX_NAMED_OBJECTS:
         for thing in objects:
             if not issubclass(type(thing), torch.nn.Module):
