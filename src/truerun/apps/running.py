@@ -216,6 +216,7 @@ class _Running:
                 lambda: make_reference(self.project, lock, self.history, self.request.against),
             )
             reference = found if found is not None else reference
+        self._attempt("its start could not be kept", self._keep_start)
         request = WatchRequest(
             command=self.request.command,
             cwd=self.request.cwd,
@@ -329,6 +330,22 @@ class _Running:
         batched = {finding.fingerprint for finding in outcome.findings} if outcome is not None else set()
         late = [finding for finding in self.findings[self.recorded :] if finding.fingerprint not in batched]
         return tuple(late[:MAX_RECORDED_FINDINGS])
+
+    def _keep_start(self) -> None:
+        """`start.json`: what `truerun watch` shows before anything has happened, and where the agent is."""
+        start = {
+            "schema": 1,
+            "run": self.run,
+            "project": self.project.declaration.project.name,
+            "command": list(self.request.command),
+            "mode": self.mode.value,
+            "at": self.project.clock(),
+            "agent": {"host": os.uname().nodename, "pid": os.getpid()},
+            "findings": to_json(tuple(self.findings)),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(start, indent=1, ensure_ascii=False, default=str)
+        (self.folder / "start.json").write_text(text + "\n", encoding="utf-8")
 
     def _keep_result(self, result: RunResult) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
