@@ -18,8 +18,8 @@ def log(**metrics: float) -> None:
     """
     Report metrics from a training script: `truerun.log(val_accuracy=0.97)`.
 
-    Costs a few microseconds, never blocks, never raises because of what is watched or not; without `truerun run`
-    around it, it does nothing.
+    Costs a few microseconds, never blocks, never raises because of what is watched or not; where nobody
+    watches (`truerun run`, `truerun.watch`), it does nothing.
     """
     from truerun.adapters.pytorch.metrics import log_metrics
 
