@@ -39,7 +39,7 @@ PEERS = {
     "trainproof": "trainproof",
 }
 INSIDE = ("torch-audit", "torchmortem", "guardtower", "trainproof")
-STEPS, AT, PAIRS, PAIR_STEPS = 40, 21, 5, 120
+STEPS, AT, PAIRS, PAIR_STEPS = 40, 21, 3, 100
 PAGE = ROOT / "docs" / "reference" / "peers.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 

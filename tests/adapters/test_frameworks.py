@@ -135,6 +135,18 @@ def test_watch_that_is_refused_does_not_end_the_training(tmp_path: Path, capfd: 
     assert "goes on unwatched" in capfd.readouterr().err
 
 
+def test_of_several_ranks_the_first_is_watched(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """Two ranks with a callback and without `truerun run`: one run, not two that know nothing of each other, and it is said."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    joined = joining.Joined()
+    for rank, watched in (("1", False), ("0", True)):
+        monkeypatch.setenv("RANK", rank)
+        joined.begin(model())
+        assert (joined.watch is not None) is watched
+    joined.end()
+    assert capfd.readouterr().err.count("only rank 0 is watched") == 1
+
+
 def test_entry_point_is_silent_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Truerun is installed and nobody asked: Lightning gets no callback, and nothing is imported for it."""
     from importlib.metadata import entry_points

@@ -1,11 +1,13 @@
 """What the callbacks for training frameworks have in common: begin to watch if nobody does, pass metrics on, let go again.
 
+Of several ranks that `truerun run` did not start only the first is watched: agents that know nothing of each other compare nothing.
 A callback must not end a training: what `truerun.watch` refuses is said on standard error, and training goes on unwatched.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -29,11 +31,14 @@ class Joined:
             if model is not None:
                 reading.name_after(model)
             return
+        if os.environ.get("RANK", "0") != "0":
+            return
+        if os.environ.get("WORLD_SIZE", "1") != "1":
+            _say("only rank 0 is watched; truerun run -- torchrun … watches and compares them all")
         try:
             self.watch = watch(model)
         except (TruerunError, OSError) as error:
-            with contextlib.suppress(OSError, ValueError, AttributeError):
-                sys.stderr.write(f"truerun: training goes on unwatched: {error}\n")
+            _say(f"training goes on unwatched: {error}")
 
     def report(self, metrics: Mapping[str, Any]) -> None:
         """Pass on what the framework logs; what is not a number is left out."""
@@ -44,3 +49,8 @@ class Joined:
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.__exit__(type(error) if error is not None else None, error, None)
+
+
+def _say(what: str) -> None:
+    with contextlib.suppress(OSError, ValueError, AttributeError):  # a program may have closed its standard error
+        sys.stderr.write(f"truerun: {what}\n")
