@@ -12,7 +12,7 @@ import queue
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -61,13 +61,13 @@ def watch(request: WatchRequest) -> WatchOutcome:
         )
         with process.forwarding(child, observer.forwarded):
             threading.Thread(target=_await, args=(child, line), name="truerun-await", daemon=True).start()
-            timed_out = _loop(request, observer, line, child, begun)
+            timed_out = follow(request, observer, line, child.pid, begun, end=lambda number: process.send_signal(child, number))
         seconds = time.monotonic() - begun
         if kills is not None and (now := process.out_of_memory_kills()) is not None:
             observer.out_of_memory = now > kills
     observer.finish(child.returncode, timed_out=timed_out)
     files.close()
-    return _outcome(observer, files, child.returncode, seconds, timed_out=timed_out)
+    return conclude(observer, files, child.returncode, seconds, timed_out=timed_out)
 
 
 def find_program(command: tuple[str, ...], cwd: Path) -> str:
@@ -75,7 +75,8 @@ def find_program(command: tuple[str, ...], cwd: Path) -> str:
     return process.find_command(command, cwd, os.environ)
 
 
-def _outcome(observer: Observer, files: RunFiles, returncode: int, seconds: float, *, timed_out: bool) -> WatchOutcome:
+def conclude(observer: Observer, files: RunFiles, returncode: int, seconds: float, *, timed_out: bool) -> WatchOutcome:
+    """What the watching came to."""
     return WatchOutcome(
         exit_code=process.exit_code(returncode),
         seconds=seconds,
@@ -107,6 +108,13 @@ def _environment(request: WatchRequest) -> dict[str, str]:
             env.pop(name, None)
         else:
             env[name] = value
+    path = env.get("PYTHONPATH")
+    shown = {"PYTHONPATH": f"{STARTUP}{os.pathsep}{path}" if path else str(STARTUP), SOURCE: str(PACKAGE_ROOT)}
+    return {**env, **shown, **probe_variables(request)}
+
+
+def probe_variables(request: WatchRequest) -> dict[str, str]:
+    """What tells a probe how to watch: environment variables, all but the one that names the socket."""
     settings = Settings(
         overhead=request.monitoring.overhead,
         every=request.monitoring.every,
@@ -115,9 +123,7 @@ def _environment(request: WatchRequest) -> dict[str, str]:
         replay_key=request.replay_key,
         declared=to_json({name: value for name, value in request.reference.values.items() if name != "groups"}),
     )
-    path = env.get("PYTHONPATH")
-    shown = {"PYTHONPATH": f"{STARTUP}{os.pathsep}{path}" if path else str(STARTUP), SOURCE: str(PACKAGE_ROOT)}
-    return {**env, **shown, **render_settings(settings)}
+    return render_settings(settings)
 
 
 @contextlib.contextmanager
@@ -138,8 +144,10 @@ def _await(child: subprocess.Popen[bytes], line: ProbeSocket) -> None:
     line.events.put(Event(None, None, returncode))
 
 
-def _loop(request: WatchRequest, observer: Observer, line: ProbeSocket, child: subprocess.Popen[bytes], begun: float) -> bool:
-    """Take events until the child has ended and every line is closed; True when the time allowed ran out."""
+def follow(
+    request: WatchRequest, observer: Observer, line: ProbeSocket, pid: int, begun: float, *, end: Callable[[int], None]
+) -> bool:
+    """Take events until process *pid* has ended and every line is closed; True when the time allowed ran out and *end* was told."""
     deadline = None if request.timeout_seconds is None else begun + request.timeout_seconds
     timed_out = False
     drained: float | None = None
@@ -153,9 +161,9 @@ def _loop(request: WatchRequest, observer: Observer, line: ProbeSocket, child: s
             else:
                 observer.take(event)
         if drained is None:
-            observer.tick(child.pid, now - begun)
+            observer.tick(pid, now - begun)
         if deadline is not None and now > deadline and drained is None:
-            process.send_signal(child, 9 if timed_out else 15)
+            end(9 if timed_out else 15)
             timed_out, deadline = True, now + TERMINATE_SECONDS
         if now - batched > BATCH_SECONDS or observer.urgent:
             batched = now

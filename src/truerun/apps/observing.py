@@ -59,6 +59,7 @@ class Observer:
         self._batched: dict[int, int] = {}
         self._cost = 0.0
         self._looks: Counter[str] = Counter()
+        self._begun = time.monotonic()
         self.judges = make_judges(request)
         self._by_kind = {kind: judge for judge in self.judges for kind in judge.kinds}
 
@@ -213,6 +214,7 @@ class Observer:
 
     def batch(self) -> None:
         """Flush the files and report what is new since the last batch."""
+        self.files.progress(time.monotonic() - self._begun, self._reach, self.spent)
         self.files.flush()
         fresh, self._fresh, self.urgent = tuple(self._fresh), [], False
         moved = [rank for rank, reach in sorted(self._reach.items()) if reach > self._batched.get(rank, 0)]

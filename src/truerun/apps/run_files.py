@@ -1,6 +1,7 @@
 """The files of one run, `.truerun/runs/<run id>/`: append-only, a JSON value a line, safe to read while the run goes on.
 
-`steps-rank<N>.jsonl` (one line an optimizer step), `metrics.jsonl`, `findings.jsonl`. When the disk is full or the folder
+`steps-rank<N>.jsonl` (one line an optimizer step), `metrics.jsonl`, `findings.jsonl`, `progress.jsonl` (one line every few
+seconds: how far it is and what watching has cost). When the disk is full or the folder
 cannot be written, the run goes on and `trouble` says since when; nothing is written after that, so no file has a hole.
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -45,6 +47,11 @@ class RunFiles:
         """Append one finding."""
         self._append("findings.jsonl", to_json(finding))
         self.flush()
+
+    def progress(self, seconds: float, reach: Mapping[int, int], spent: float) -> None:
+        """Append how far each rank had come after *seconds*, and what watching had cost rank 0 by then (seconds)."""
+        steps = {str(rank): step for rank, step in sorted(reach.items())}
+        self._append("progress.jsonl", {"seconds": round(seconds, 3), "steps": steps, "spent": round(spent, 6)})
 
     def records(self, rank: int) -> tuple[Digest, int]:
         """SHA-256 and size in bytes of what was appended to the step file of *rank* so far."""

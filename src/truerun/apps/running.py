@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from truerun.apps.agent import Batch, WatchOutcome, WatchRequest, watch
+from truerun.apps.attending import Attached, attend
 from truerun.apps.baseline import make_reference
 from truerun.apps.project import Project
 from truerun.apps.recording import Recorder
@@ -43,7 +44,8 @@ MAX_RECORDED_FINDINGS = 200
 class RunRequest:
     """
     A run to make. `mode` None means enforce on a critical project and observe elsewhere; `against` names the earlier run
-    that hyperparameters and outputs are compared with; `cwd` is where the command starts.
+    that hyperparameters and outputs are compared with; `cwd` is where the command starts. With `attached` the command
+    runs already and is only watched; `interactive` says that it is a console whose command line tells nothing.
     """
 
     command: tuple[str, ...]
@@ -53,6 +55,8 @@ class RunRequest:
     against: str | None = None
     key: str | None = None
     on_finding: Callable[[Finding], None] | None = None
+    attached: Attached | None = None
+    interactive: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +78,17 @@ def run(project: Project, request: RunRequest) -> RunReport:
     """
     from truerun.apps.agent import find_program
 
-    find_program(request.command, request.cwd)
+    if request.attached is None:
+        find_program(request.command, request.cwd)
     return _Running(project, request).make()
+
+
+def make_run_id(wanted: str | None, now: str) -> str:
+    """*wanted*, or the date of *now* (RFC 3339) and a random part; raises UsageError for what is not a run id."""
+    run = wanted or f"{now[:10]}-{secrets.token_hex(3)}"
+    if not RUN_ID.fullmatch(run):
+        raise UsageError("not a run id", got=run[:80], expected="letters, digits, dot, dash, underscore; at most 64")
+    return run
 
 
 class _Running:
@@ -86,9 +99,7 @@ class _Running:
         self.request = request
         critical = project.declaration.project.critical
         self.mode = request.mode or (Mode.ENFORCE if critical else Mode.OBSERVE)
-        self.run = request.run or f"{project.clock()[:10]}-{secrets.token_hex(3)}"
-        if not RUN_ID.fullmatch(self.run):
-            raise UsageError("not a run id", got=self.run[:80], expected="letters, digits, dot, dash, underscore; at most 64")
+        self.run = make_run_id(request.run, project.clock())
         self.folder = project.folder / "runs" / self.run
         self.findings: list[Finding] = []
         self.recorded = 0  # how many of them the entry of the start holds
@@ -110,7 +121,7 @@ class _Running:
         if self.request.mode is None and self.decision is not None and self.decision.outcome is not Outcome.ALLOW:
             self.mode = Mode.ENFORCE
         refused = self.mode is Mode.ENFORCE and (self._is_held() or self._worst() >= Severity.ERROR.rank)
-        if not refused:
+        if not refused and self.request.attached is None:
             self._look_again("before it started")
             refused = self.mode is Mode.ENFORCE and self._worst() >= Severity.ERROR.rank
         self._record_start()
@@ -167,8 +178,10 @@ class _Running:
 
     def _inspect(self) -> tuple[Finding, ...]:
         from truerun.apps.inspecting import inspect_for_run
+        from truerun.inspection.config.command_drift import split_command
 
-        return inspect_for_run(self.project, self.resolved, self.request.command)
+        command = split_command(self.resolved.lock.command) if self.request.interactive else self.request.command
+        return inspect_for_run(self.project, self.resolved, command)
 
     def _look_again(self, when: str) -> None:
         """Resolve once more and compare with what was admitted: a swap in between is refused, or reported."""
@@ -204,19 +217,19 @@ class _Running:
                 lambda: make_reference(self.project, lock, self.history, self.request.against),
             )
             reference = found if found is not None else reference
-        return watch(
-            WatchRequest(
-                command=self.request.command,
-                cwd=self.request.cwd,
-                folder=self.folder,
-                monitoring=self.project.declaration.monitoring,
-                reference=reference,
-                data=_declared_data(self.project, self.lock),
-                outlives=self.mode is Mode.OBSERVE,
-                on_finding=self._found,
-                on_batch=self._record_batch,
-            )
+        self._attempt("its start could not be kept", self._keep_start)
+        request = WatchRequest(
+            command=self.request.command,
+            cwd=self.request.cwd,
+            folder=self.folder,
+            monitoring=self.project.declaration.monitoring,
+            reference=reference,
+            data=_declared_data(self.project, self.lock),
+            outlives=self.mode is Mode.OBSERVE,
+            on_finding=self._found,
+            on_batch=self._record_batch,
         )
+        return watch(request) if self.request.attached is None else attend(request, self.request.attached)
 
     def _found(self, finding: Finding) -> None:
         self.findings.append(finding)
@@ -321,6 +334,22 @@ class _Running:
         batched = {finding.fingerprint for finding in outcome.findings} if outcome is not None else set()
         late = [finding for finding in self.findings[self.recorded :] if finding.fingerprint not in batched]
         return tuple(late[:MAX_RECORDED_FINDINGS])
+
+    def _keep_start(self) -> None:
+        """`start.json`: what `truerun watch` shows before anything has happened, and where the agent is."""
+        start = {
+            "schema": 1,
+            "run": self.run,
+            "project": self.project.declaration.project.name,
+            "command": list(self.request.command),
+            "mode": self.mode.value,
+            "at": self.project.clock(),
+            "agent": {"host": os.uname().nodename, "pid": os.getpid()},
+            "findings": to_json(tuple(self.findings)),
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(start, indent=1, ensure_ascii=False, default=str)
+        (self.folder / "start.json").write_text(text + "\n", encoding="utf-8")
 
     def _keep_result(self, result: RunResult) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -70,7 +70,8 @@ class Channel:
         assert self._socket is not None
         try:
             while self._pending:
-                del self._pending[: self._socket.send(self._pending)]
+                # Without a signal: a program may have SIGPIPE set to its default, which would end it when the agent is gone.
+                del self._pending[: self._socket.send(self._pending, socket.MSG_NOSIGNAL)]
         except BlockingIOError:
             return
         except OSError:
@@ -90,6 +91,12 @@ class Channel:
             if left <= 0 or not select.select([], [self._socket], [], left)[1]:
                 return
             self._push()
+
+    def close(self) -> None:
+        """Hang up. What this process has to say afterwards goes nowhere."""
+        if self._socket is not None and self._pid == os.getpid():
+            self._dead = True
+            self._socket.close()
 
     def receive(self, kind: str, optimizer: int, wait_seconds: float = 0.0) -> Frame | None:
         """The newest message of *kind* for *optimizer*, waiting at most *wait_seconds* for it."""

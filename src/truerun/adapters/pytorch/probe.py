@@ -52,6 +52,7 @@ class Probe:
         self.sent_at = self.waited_seconds = 0.0
         self.gradients = b""
         self.off = False
+        self.pid = os.getpid()
         self.hooks: tuple[Any, ...] = ()
         self.counting: Any = None
         self.senses = make_senses(self)
@@ -278,7 +279,9 @@ class Probe:
     # Endings.
 
     def goodbye(self) -> None:
-        """The last frame of a process that ends in the ordinary way."""
+        """The last frame of a process that ends in the ordinary way; a fork that did nothing has nothing to say."""
+        if os.getpid() != self.pid and not self.total_backwards:
+            return
         if self.channel.open(self.hello()):
             self._ask(Sense.goodbye)
             self._flush()
@@ -291,6 +294,13 @@ class Probe:
             unstepped = _living_optimizers() if not self.steps and self.total_backwards else 0
             self.channel.send({"kind": "bye", **last, **self.budget.spent(), "optimizers": unstepped})
             self.channel.flush(FLUSH_SECONDS)
+
+    def forked(self) -> None:
+        """Called in a fork of this process: what happened before it is the parent's to report."""
+        self.watched = weakref.WeakKeyDictionary()
+        self.budget = Budget(self.settings.overhead, self.settings.every)
+        self.steps = self.backwards = self.total_backwards = self.numbered = 0
+        self.notes, self.rows, self.loss = [], [], None
 
     def _stop(self) -> None:
         """The agent asked for so many steps and no more: end here, with exit code 0, before anything else happens."""
@@ -409,6 +419,14 @@ def current() -> Probe | None:
     return _probe
 
 
+def _forked() -> None:
+    if _probe is not None:
+        _probe.forked()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
 def start() -> None:
     """Begin to watch this process; called once, right after torch was imported."""
     global _probe  # noqa: PLW0603 (one process, one probe)
@@ -425,3 +443,16 @@ def start() -> None:
         probe.channel.on_lost = probe.fall_silent
         _probe = probe
         atexit.register(probe.goodbye)
+
+
+def stop() -> None:
+    """End what `start` began: say goodbye, leave torch as it was found, hang up."""
+    global _probe
+    probe, _probe = _probe, None
+    if probe is not None:
+        atexit.unregister(probe.goodbye)
+        try:
+            probe.goodbye()
+        finally:
+            probe.uninstall()
+            probe.channel.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,7 @@ HALF = (torch.bfloat16, torch.float16)
 # In half precision these kernels do something else than they document (torch 2.13 on the CPU).
 UNSURE = (("SGD", "fused"), ("Adagrad", "fused"))
 MAX_NAMED_OBJECTS = 2_000_000
+_given: list[weakref.ref[Any]] = []
 
 
 def rule_of(optimizer: Any) -> tuple[str | None, tuple[str, ...]]:
@@ -125,6 +127,11 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, torch.Tensor) else value
 
 
+def name_after(model: Any) -> None:
+    """Call the tensors that *model* holds as *model* calls them, from now on; keeps no module alive."""
+    _given.append(weakref.ref(model))
+
+
 def names_of(tensors: Sequence[Any]) -> list[str]:
     """Names of *tensors* as the largest module that holds them calls them; `tensor 3` where no module does."""
     return model_of(tensors)[1]
@@ -134,12 +141,17 @@ def model_of(tensors: Sequence[Any]) -> tuple[Any | None, list[str]]:
     """
     The largest module that holds *tensors*, None where there is none, and what it calls them.
 
-    Looks once through the objects that Python's garbage collector tracks; it asks for their type only.
+    A model that was given to `name_after` goes first. Otherwise looks once through the objects that Python's garbage
+    collector tracks; it asks for their type only.
     """
     wanted = {id(tensor): position for position, tensor in enumerate(tensors)}
     best: dict[int, str] = {}
     model = None
-    objects = gc.get_objects()
+    for given in [given for reference in _given if (given := reference()) is not None]:
+        found = {wanted[id(tensor)]: name for name, tensor in given.named_parameters() if id(tensor) in wanted}
+        model = given if len(found) > len(best) else model
+        best = {**found, **best}
+    objects = gc.get_objects() if len(best) < len(wanted) else []
     if len(objects) <= MAX_NAMED_OBJECTS:
         for thing in objects:
             if not issubclass(type(thing), torch.nn.Module):

@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "reject": "a signed no to an exact lock",
     "check": "inspect data, config, code, environment, weights and outputs without a run",
     "run": "admission, then the command, watched",
+    "watch": "a live view of a run",
     "runs": "list runs",
     "show": "what happened in a run",
     "trace": "which change made a run worse, and who made it",

@@ -74,7 +74,7 @@ def command(
     if output_format == "json":
         say_json(report.result)
     elif not quiet:
-        _show_end(report, verbose=verbose)
+        show_end(report, verbose=verbose)
     elif report.result.verdict.value == "held":
         _show_held(report)
     return _exit_code(report, how["fail_on"])
@@ -106,7 +106,8 @@ def _exit_code(report: RunReport, fail_on: str | None) -> int:
     return 3 if result.verdict is Verdict.COULD_NOT_TELL else 0
 
 
-def _show_end(report: RunReport, *, verbose: bool) -> None:
+def show_end(report: RunReport, *, verbose: bool = False, recorded: bool = True) -> None:
+    """Say on standard error what the run came to, and where to read on if it was *recorded*."""
     from truerun.apps.cli.output import escape, say
     from truerun.core.run import Verdict
 
@@ -127,7 +128,7 @@ def _show_end(report: RunReport, *, verbose: bool) -> None:
         _show_needs(report.decision)
     if verbose and report.outcome is not None:
         say(f"  watching cost {result.overhead.seconds:.2f} s ({result.overhead.fraction:.1%})", err=True)
-    if result.verdict is not Verdict.PASS:
+    if result.verdict is not Verdict.PASS and recorded:
         say(f"  next: truerun show {escape(result.run)}", err=True)
 
 
