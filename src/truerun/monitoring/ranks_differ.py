@@ -17,7 +17,6 @@ import numpy as np
 
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
-from truerun.monitoring.observation import PRECISION
 from truerun.monitoring.rank_look import REPLICATED, UNPROMISED, UNWRAPPED, WRAPPED, Copies, RankLook, differing, parties
 
 RULE = Rule(
@@ -31,7 +30,7 @@ WORDS = {"g": "gradients", "p": "parameters", "s": "optimizer state"}
 AVERAGING_HOOKS = ("allreduce_hook", "fp16_compress", "bf16_compress", "powerSGD")
 LOCAL_HOOK = "post_localSGD_hook"
 HELD_TOGETHER, SEEN_APART = 8, 32
-ROUNDING = 16 * PRECISION["float32"]
+ROUNDING = 16 * float(np.finfo(np.float32).eps)
 MAX_NAMED = 4
 PROMISES = {
     WRAPPED: "DistributedDataParallel keeps them the same",
