@@ -115,3 +115,21 @@ def test_each_sense_has_an_account_of_its_own(monkeypatch, tmp_path):
     looks = observer.looks
     assert (looks["update"], looks["counting"], looks["continuity"]) == (5, 1, 4)
     assert looks["held"] >= 4 * looks["coordinates"] > 0
+
+
+def test_a_scaled_loss_is_recorded_as_it_was(tmp_path):
+    """A GradScaler doubles its scale on the way and the gradients are scaled; the recorded loss is the program's, without jumps."""
+    network = model()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0, growth_interval=2)
+    losses = []
+    with watching(tmp_path) as observer:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss = network(torch.randn(8, 16)).square().mean()
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+            losses.append(loss.item())
+    assert scaler.get_scale() > 1024
+    assert [record.loss for record in observer.records] == losses

@@ -43,7 +43,8 @@ def watch_writer(writer: type[Any]) -> None:
 
 def _number(value: Any) -> float | None:
     try:
-        return float(value)
+        # A tensor with a gradient would make torch warn, on the program's standard error.
+        return float(value.detach() if hasattr(value, "detach") else value)
     except Exception:  # whatever a foreign __float__ raises, it is not a number
         return None
 

@@ -47,6 +47,7 @@ class Probe:
         self.watched: weakref.WeakKeyDictionary[Any, Watched] = weakref.WeakKeyDictionary()
         self.steps = self.backwards = self.total_backwards = self.numbered = 0
         self.loss: Any = None
+        self.unscaled: Any = None
         self.notes: list[str] = []
         self.rows: list[list[Any]] = []
         self.sent_at = self.waited_seconds = 0.0
@@ -113,7 +114,8 @@ class Probe:
         self.total_backwards += 1
         first = tensors[0] if isinstance(tensors, list | tuple) and tensors else tensors
         if isinstance(first, torch.Tensor) and first.numel() == 1:
-            self.loss = first.detach()
+            # What a GradScaler multiplied by its scale was the loss; the scale jumps, the loss does not.
+            self.loss, self.unscaled = first.detach() if self.unscaled is None else self.unscaled, None
         if not self.steps and self.total_backwards in (2, 16, 128, 1024) and self.channel.open(self.hello()):
             self.channel.send({"kind": "backwards", "count": self.total_backwards, "optimizers": _living_optimizers()})
         if self.steps and self.backwards >= STALLED and self.backwards.bit_count() == 1:
@@ -378,6 +380,7 @@ class Probe:
         self._noting(torch.optim.Optimizer, "load_state_dict", "load_state_dict")
         self._noting(torch.nn.Module, "load_state_dict", "load_state_dict")
         self._noting(torch.amp.GradScaler, "step", "grad_scaler")
+        self._wrap(torch.amp.GradScaler, "scale", before=self._before_scaling)
         for sense in self.senses:
             self._guarded(sense, sense.install)
 
@@ -393,6 +396,10 @@ class Probe:
     def _after_scheduler(self, scheduler: Any, *_: Any, **__: Any) -> None:
         self.scheduled(scheduler, "scheduler")
         self.note("scheduler")
+
+    def _before_scaling(self, scaler: Any, outputs: Any, *_: Any, **__: Any) -> None:
+        if isinstance(outputs, torch.Tensor) and outputs.numel() == 1:
+            self.unscaled = outputs.detach()
 
     def _noting(self, kind: type, method: str, what: str) -> None:
         self._wrap(kind, method, after=lambda *_, **__: self.note(what))
