@@ -310,6 +310,24 @@ def test_clipping_that_does_something_else(tmp_path: Path, monkeypatch: pytest.M
     assert (finding.severity, finding.evidence["what"]) == (Severity.ERROR, "clip_grad_norm_")
 
 
+@pytest.mark.parametrize("begins", [30, 77, 121])
+def test_seen_within_a_hundred_steps(tmp_path: Path, begins: int) -> None:
+    """An alteration that begins in the middle of a run is seen within a hundred steps, at a step that chance has chosen."""
+    network = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    with watching(tmp_path, every=None, overhead=1.0) as observer:
+        for step in range(1, begins + 102):
+            if step == begins:
+                network.weight.register_hook(lambda gradient: gradient * 0.9)
+            optimizer.zero_grad()
+            network(torch.randn(8, 4)).square().mean().backward()
+            optimizer.step()
+    (finding, *_) = [finding for finding in observer.findings if finding.rule == "gradient-mismatch"]
+    assert finding.location.step is not None
+    assert begins <= finding.location.step <= begins + 100
+    assert observer.effective["learned"]["gradient"]["looks"] < 12, "most steps are not looked at"
+
+
 @pytest.mark.parametrize("program", honest_gradients.PROGRAMS)
 def test_honest_programs(tmp_path: Path, program: str) -> None:
     """The accept twins: programs whose gradients come about in other ways than the plainest, and are right."""

@@ -60,7 +60,9 @@ class Window:
 
     def looks_at(self, module: Any) -> bool:
         """Whether a call of *module* counts: in this thread, not while calls are repeated, not for a mere wrapper."""
-        return self.why is None and not self.busy and not isinstance(module, WRAPPERS) and threading.get_ident() == self._thread
+        if self.why is not None or self.busy or isinstance(module, WRAPPERS) or threading.get_ident() != self._thread:
+            return False
+        return torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001 (within vmap or grad tensors are not what they seem)
 
     def entered(self, module: Any, args: Any, kwargs: Any) -> None:
         """An outermost call begins."""
