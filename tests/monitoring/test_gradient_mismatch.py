@@ -16,7 +16,7 @@ from torch.nn import functional
 from truerun.core.finding import Finding, Severity
 from truerun.monitoring.reference import Reference
 
-STEPS = 6
+STEPS = 3
 
 
 def dense() -> nn.Module:
@@ -67,6 +67,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformer": Transformer,
     "recurrent": Recurrent,
 }
+
+MOST = ["dense", "transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("convolutions", "recurrent"))]
 
 
 def batches(steps: int = STEPS) -> Any:
@@ -134,7 +136,7 @@ ALTERED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MOST)
 @pytest.mark.parametrize("how", ALTERED)
 def test_hooks_on_all_parameters(tmp_path: Path, network: str, how: str) -> None:
     """A hook alters every gradient as it arrives: the first look says by how much, and where the hook was written."""
@@ -154,7 +156,7 @@ def test_hooks_on_all_parameters(tmp_path: Path, network: str, how: str) -> None
         assert finding.evidence["ratio"] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MOST)
 @pytest.mark.parametrize("factor", [-1.0, 0.0], ids=["flipped", "zeroed"])
 def test_hook_on_one_tensor(tmp_path: Path, network: str, factor: float) -> None:
     """One tensor among many, flipped or set to zero: it is named."""
