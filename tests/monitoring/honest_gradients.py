@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-STEPS = 6
+STEPS = 4
 
 
 def layers() -> nn.Module:

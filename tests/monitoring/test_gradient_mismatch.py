@@ -16,7 +16,7 @@ from torch.nn import functional
 from truerun.core.finding import Finding, Severity
 from truerun.monitoring.reference import Reference
 
-STEPS = 6
+STEPS = 3
 
 
 def dense() -> nn.Module:
@@ -67,6 +67,8 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "transformer": Transformer,
     "recurrent": Recurrent,
 }
+
+MOST = ["dense", "transformer", *(pytest.param(name, marks=pytest.mark.slow) for name in ("convolutions", "recurrent"))]
 
 
 def batches(steps: int = STEPS) -> Any:
@@ -134,7 +136,7 @@ ALTERED: dict[str, Callable[[Any], Any]] = {
 }
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MOST)
 @pytest.mark.parametrize("how", ALTERED)
 def test_hooks_on_all_parameters(tmp_path: Path, network: str, how: str) -> None:
     """A hook alters every gradient as it arrives: the first look says by how much, and where the hook was written."""
@@ -154,7 +156,7 @@ def test_hooks_on_all_parameters(tmp_path: Path, network: str, how: str) -> None
         assert finding.evidence["ratio"] == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("network", MOST)
 @pytest.mark.parametrize("factor", [-1.0, 0.0], ids=["flipped", "zeroed"])
 def test_hook_on_one_tensor(tmp_path: Path, network: str, factor: float) -> None:
     """One tensor among many, flipped or set to zero: it is named."""
@@ -308,6 +310,24 @@ def test_clipping_that_does_something_else(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(nn.utils, "clip_grad_norm_", turning)
     (finding,) = found(tmp_path, lambda: train(dense(), lambda parameters: nn.utils.clip_grad_norm_(parameters, 0.1)))
     assert (finding.severity, finding.evidence["what"]) == (Severity.ERROR, "clip_grad_norm_")
+
+
+@pytest.mark.parametrize("begins", [30, 77, 121])
+def test_seen_within_a_hundred_steps(tmp_path: Path, begins: int) -> None:
+    """An alteration that begins in the middle of a run is seen within a hundred steps, at a step that chance has chosen."""
+    network = nn.Linear(4, 2)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    with watching(tmp_path, every=None, overhead=1.0) as observer:
+        for step in range(1, begins + 102):
+            if step == begins:
+                network.weight.register_hook(lambda gradient: gradient * 0.9)
+            optimizer.zero_grad()
+            network(torch.randn(8, 4)).square().mean().backward()
+            optimizer.step()
+    (finding, *_) = [finding for finding in observer.findings if finding.rule == "gradient-mismatch"]
+    assert finding.location.step is not None
+    assert begins <= finding.location.step <= begins + 100
+    assert observer.effective["learned"]["gradient"]["looks"] < 12, "most steps are not looked at"
 
 
 @pytest.mark.parametrize("program", honest_gradients.PROGRAMS)

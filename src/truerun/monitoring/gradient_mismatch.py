@@ -31,7 +31,7 @@ RULE = Rule(
     atlas="AML.T0018",
 )
 FINE, COARSE, COARSE_PRECISION = 30.0, 4.0, 1e-4
-SAME = 1e-3
+SAME, TINY = 1e-3, 1e-300
 MAX_NAMED = 8
 SCALING = frozenset({"clip_grad_norm_", "clip_grads_with_norm_", "unscale_"})
 LEGAL = frozenset({"clip_grad_value_"})
@@ -152,7 +152,7 @@ def _check_backward(seen: GradientSeen, usual: Usual) -> Finding | None:
             "term": "backward",
             "tensors": names[:64] if narrowed is not None else "all",
             "ratio": off.ratio if math.isfinite(off.ratio) else None,
-            "excess": abs(whole.observed - whole.expected) / (seen.precision * whole.scale),
+            "excess": abs(whole.observed - whole.expected) / max(seen.precision * whole.scale, TINY),
             "functions": list(seen.functions),
             "hooks": list(seen.hooks),
         },

@@ -27,22 +27,29 @@ class Directions:
         self.signs = [1 - 2 * bit for bit in torch.randint(2, (len(tensors),), generator=generator).tolist()]
         self._blocks: dict[Any, Any] = {}
 
-    def noise(self, position: int, tensor: Any) -> Any:
-        """Standard normal numbers in the shape of *tensor*, which is the one at *position*."""
-        if tensor.device not in self._blocks:
-            self._blocks[tensor.device] = self._block.to(tensor.device)
-        offset, size = self._offsets[position], tensor.numel()
-        piece = self._blocks[tensor.device][offset : offset + BLOCK]
-        flat = piece[:size] if size <= BLOCK else piece.repeat(-(-size // BLOCK))[:size]
-        return flat.view(tensor.shape).to(tensor.dtype)
+    def _piece(self, position: int, tensor: Any) -> Any:
+        place = (tensor.device, tensor.dtype)
+        if place not in self._blocks:
+            self._blocks[place] = self._block.to(*place)
+        offset = self._offsets[position]
+        return self._blocks[place][offset : offset + BLOCK]
+
+    def projection(self, position: int, gradient: Any) -> Any:
+        """What one tensor's gradient comes to along the noise, as a tensor of no dimension; reads it once and copies nothing."""
+        flat, piece = gradient.detach().reshape(-1), self._piece(position, gradient)
+        whole = flat.numel() // BLOCK * BLOCK
+        rest = torch.dot(flat[whole:], piece[: flat.numel() - whole])
+        return rest + (flat[:whole].view(-1, BLOCK) @ piece).sum() if whole else rest
 
     def along(self, position: int, tensor: Any, gradient: Any) -> Any:
         """The direction of one tensor: about as long as the tensor itself."""
-        noise = self.noise(position, tensor)
+        size, sign = tensor.numel(), self.signs[position]
         length = torch.linalg.vector_norm(tensor.detach()).clamp_min(SMALLEST_SCALE)
         steep = torch.linalg.vector_norm(gradient)
-        follow = gradient * (length / steep) if float(steep) > 0 else 0.0
-        return self.signs[position] * (follow + noise * (length / torch.linalg.vector_norm(noise)))
+        lengths = torch.stack([length.double(), steep.double()]).tolist()
+        piece = self._piece(position, tensor) * (sign * lengths[0] / max(1, size) ** 0.5)
+        u = (piece[:size] if size <= BLOCK else piece.repeat(-(-size // BLOCK))[:size]).view(tensor.shape)
+        return torch.add(u, gradient, alpha=sign * lengths[0] / lengths[1]) if lengths[1] > 0 else u
 
 
 def inner(left: Any, right: Any) -> float:

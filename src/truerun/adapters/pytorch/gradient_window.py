@@ -8,6 +8,7 @@ differ it looks closer, halving the tensors, to say which. Whether a difference 
 from __future__ import annotations
 
 import ctypes
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +24,7 @@ MAX_CALLS = 32
 MAX_ELEMENTS = 64 * 1024 * 1024
 MAX_PASSES = 24
 MAX_LISTED = 64
+SAME = 1e-5
 CLOSER_LOOK, COARSE_LOOK, COARSE = 20.0, 3.0, 1e-4
 Pass = tuple[tuple[int, ...], float, float, float]
 WRAPPERS = (torch.nn.parallel.DistributedDataParallel,)
@@ -60,7 +62,9 @@ class Window:
 
     def looks_at(self, module: Any) -> bool:
         """Whether a call of *module* counts: in this thread, not while calls are repeated, not for a mere wrapper."""
-        return self.why is None and not self.busy and not isinstance(module, WRAPPERS) and threading.get_ident() == self._thread
+        if self.why is not None or self.busy or isinstance(module, WRAPPERS) or threading.get_ident() != self._thread:
+            return False
+        return torch._C._functorch.peek_interpreter_stack() is None  # noqa: SLF001 (within vmap or grad tensors are not what they seem)
 
     def entered(self, module: Any, args: Any, kwargs: Any) -> None:
         """An outermost call begins."""
@@ -154,16 +158,19 @@ class Window:
     def _projections(self) -> list[float]:
         """What each tensor's gradient comes to along the secret noise: any change of it shows."""
         parts = [
-            (tensor.grad.detach() * self._directions.noise(position, tensor)).sum(dtype=torch.float64)
+            self._directions.projection(position, tensor.grad)
             if tensor.grad is not None and tensor.grad.layout == torch.strided
-            else torch.zeros((), dtype=torch.float64, device=tensor.device)
+            else torch.zeros((), device=tensor.device)
             for position, tensor in enumerate(self.tensors)
         ]
-        return [float(part) for part in (torch.stack(parts) if len({part.device for part in parts}) == 1 else parts)]
+        alike = len({(part.device, part.dtype) for part in parts}) == 1
+        return [float(part) for part in (torch.stack(parts).tolist() if alike else parts)]
 
     def _compare(self, what: str) -> None:
         now = self._projections()
-        changed = [i for i, (before, after) in enumerate(zip(self._prints, now, strict=True)) if before != after]
+        pairs = enumerate(zip(self._prints, now, strict=True))
+        # An equal gradient in another place of the memory is added up in another order.
+        changed = [i for i, (before, after) in pairs if not math.isclose(before, after, rel_tol=SAME)]
         if changed:
             listed = [[i, self._prints[i], now[i]] for i in changed[:MAX_LISTED]]
             self.edits.append({"what": what, "count": len(changed), "listed": listed})

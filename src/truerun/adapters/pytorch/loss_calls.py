@@ -50,7 +50,7 @@ class LossCalls:
         def make(name: str) -> Callable[[Any], Any]:
             def wrap(original: Any) -> Any:
                 def look(*args: Any, **kwargs: Any) -> Any:
-                    if busy() or self._inside:
+                    if torch.compiler.is_compiling() or busy() or self._inside:
                         return original(*args, **kwargs)
                     self._inside += 1
                     try:

@@ -34,6 +34,8 @@ RELATIVE_STEP = 1e-6
 SHORT = frozenset({torch.bfloat16, torch.float16})
 REQUIRES_GRAD = torch.Tensor.requires_grad.__get__
 STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
+# What every module has gets other containers while a call is repeated, so those need no copy.
+EXCHANGED = frozenset(vars(torch.nn.Module())) - {"_modules"}
 _modules: Any = sys.modules["torch.nn.modules.module"]
 _hook_tables = tuple(name for name in vars(_modules) if name.startswith("_global_") and isinstance(vars(_modules)[name], dict))
 
@@ -307,13 +309,16 @@ def _exchange(attributes: dict[str, Any], other: Mapping[int, Any]) -> None:
             attributes[name] = other.get(id(value), value)
         elif type(value) in (list, tuple):
             attributes[name] = type(value)(other.get(id(item), item) for item in value)
+        elif isinstance(value, dict) and name in EXCHANGED:
+            attributes[name] = {key: other.get(id(item), item) for key, item in value.items()}
         elif type(value) in (dict, collections.OrderedDict) and name != "_modules":
             attributes[name] = type(value)((key, other.get(id(item), item)) for key, item in value.items())
 
 
 def _contents(attributes: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     kinds = (list, dict, set, collections.deque)
-    return [(value, value.copy()) for value in attributes.values() if isinstance(value, kinds)]
+    own = (value for name, value in attributes.items() if name not in EXCHANGED)
+    return [(value, value.copy()) for value in own if isinstance(value, kinds)]
 
 
 def _put_back(value: Any, held: Any) -> None:

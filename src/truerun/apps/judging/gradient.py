@@ -108,7 +108,7 @@ class GradientJudge(Judge):
             return {}
         low, high = (min(self._factors), max(self._factors)) if self._factors else (0.0, 0.0)
         stable = len(self._factors) > 1 and high - low <= STABLE_FACTOR * abs(high)
-        sizes = {str(number): seen.learned() for (rank, number), seen in self._sizes.items() if rank == 0}
+        sizes = {str(number): seen.learned() for (rank, number), seen in self._sizes.items() if not rank and number < 4}
         return {
             "looks": self.looks,
             "altered": sorted(self.altered),

@@ -11,6 +11,7 @@ Says why when it cannot tell. Cannot see what happens between the loss and the o
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import sys
 import time
@@ -24,7 +25,7 @@ from truerun.adapters.pytorch.gradient_window import Window
 from truerun.adapters.pytorch.sense import Sense
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from truerun.adapters.pytorch.probe import Probe
     from truerun.adapters.pytorch.watched import Watched
@@ -33,6 +34,7 @@ EARLY_CHECKS, EARLY_STEPS = 3, 4
 EVERY_CHECKS, EVERY_FACTOR = 16, 16
 NEAREST, FARTHEST = 40, 100
 CLOSER_LOOKS = 3
+SHARE, CREDIT_SECONDS = 0.7, 0.1
 EDITORS = ((torch.nn.utils, "clip_grad_norm_"), (torch.nn.utils, "clip_grad_value_"), (torch.nn.utils, "clip_grads_with_norm_"))
 
 
@@ -46,6 +48,8 @@ class GradientSense(Sense):
         self.window: Window | None = None
         self.depth = 0
         self.checks = self._wrong = 0
+        self.spent_seconds = 0.0
+        self._started = 0.0
         self._left: weakref.WeakKeyDictionary[Watched, int] = weakref.WeakKeyDictionary()
         self._last: Callable[[], Watched | None] = lambda: None
         self._yielded = False
@@ -62,7 +66,7 @@ class GradientSense(Sense):
         if self.window is not None and self.window.watched is watched:
             self._close()
         left = self._left.get(watched, self._gap()) - 1
-        if left <= 0 and self.window is None and self.probe.budget.affords(time.perf_counter()):
+        if left <= 0 and self.window is None and self._affords(time.perf_counter()):
             if self._last() is watched and not self._yielded and any(n <= 1 for w, n in self._left.items() if w is not watched):
                 self._yielded = True  # with several optimizers it is another one's turn
             else:
@@ -70,6 +74,18 @@ class GradientSense(Sense):
                 self._last, self._yielded = weakref.ref(watched), False
                 left = self._gap()
         self._left[watched] = max(left, 1)
+
+    def _affords(self, now: float) -> bool:
+        self._started = self._started or now
+        budget = self.probe.budget
+        own = SHARE * budget.share * (now - self._started) + CREDIT_SECONDS
+        return budget.affords(now) and (self.probe.settings.every is not None or self.spent_seconds < own)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        yield
+        self.spent_seconds += time.perf_counter() - begun
 
     def _gap(self) -> int:
         every = self.probe.settings.every
@@ -99,6 +115,8 @@ class GradientSense(Sense):
 
     def _watching_calls(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def _call_impl(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():  # what is being compiled must not depend on being watched
+                return original(module, *args, **kwargs)
             window = self.window
             if window is None or self.off or not window.looks_at(module):
                 return original(module, *args, **kwargs)
@@ -119,17 +137,20 @@ class GradientSense(Sense):
         """Look at the graph; only the outermost `backward` counts, since a checkpointed module runs one of its own inside."""
         self.depth += 1
         if self.window is not None and self.depth == 1:
-            self.window.before_backward([tensors] if isinstance(tensors, torch.Tensor) else list(tensors))
+            with self._timed():
+                self.window.before_backward([tensors] if isinstance(tensors, torch.Tensor) else list(tensors))
 
     def after_backward(self, tensors: Any) -> None:
         """Gradients have arrived."""
         self.depth = max(0, self.depth - 1)
         if self.window is not None and not self.depth:
-            self.window.after_backward()
+            with self._timed():
+                self.window.after_backward()
 
     def _before_edit(self, *_: Any, **__: Any) -> None:
         if self.window is not None:
-            self.window.settle()
+            with self._timed():
+                self.window.settle()
 
     def _after_edit(self, name: str) -> None:
         if self.window is not None:
@@ -140,9 +161,10 @@ class GradientSense(Sense):
         window = self.window
         if window is None or window.watched is not watched:
             return
-        window.settle()
-        window.arrived()
-        header, buffers = window.report()
+        with self._timed():
+            window.settle()
+            window.arrived()
+            header, buffers = window.report()
         stamp = {"optimizer": watched.number, "step": self.probe.steps}
         self._wrong += len(window.passes) > 1
         self._close()
