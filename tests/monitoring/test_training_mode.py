@@ -42,7 +42,7 @@ def evaluate(net: Any) -> None:
 
 
 def said(observer: Observer) -> list[tuple[str, object, int | None, Severity]]:
-    return [(f.rule, f.evidence["term"], f.location.step, f.severity) for f in observer.findings]
+    return [(f.rule, f.evidence["term"], f.location.step, f.severity) for f in observer.findings if f.rule == "training-mode"]
 
 
 def validate(net: Any, step: int, *, back: bool) -> None:

@@ -32,6 +32,7 @@ RULE = Rule(
 )
 FINE, COARSE, COARSE_PRECISION = 30.0, 4.0, 1e-4
 SAME, TINY = 1e-3, 1e-300
+ROUNDING = {"bfloat16": 2**-8, "float16": 2**-11}  # of one gradient; a factor is applied to each of them and rounded
 MAX_NAMED = 8
 SCALING = frozenset({"clip_grad_norm_", "clip_grads_with_norm_", "unscale_"})
 LEGAL = frozenset({"clip_grad_value_"})
@@ -205,8 +206,9 @@ def _explain(edit: Edit, seen: GradientSeen) -> str | None:
     if not math.isfinite(ratio):
         return None if not math.isfinite(before + after) else "it was zero before"
     size = {i: seen.norms[i] if i < len(seen.norms) else 0.0 for i, _, _ in edit.listed}
-    even = all(abs(new - ratio * old) <= SAME * max(abs(new), size[i]) for i, old, new in edit.listed)
-    if edit.what in SCALING and even and ratio > 0 and (ratio <= 1 + SAME or edit.what == "unscale_"):
+    same = max(SAME, *(4 * ROUNDING.get(seen.optimizer.types[i], 0.0) for i, _, _ in edit.listed))
+    even = all(abs(new - ratio * old) <= same * max(abs(new), size[i]) for i, old, new in edit.listed)
+    if edit.what in SCALING and even and ratio > 0 and (ratio <= 1 + same or edit.what == "unscale_"):
         return None
     if all(new == 0 for _, _, new in edit.listed):
         return "it was set to zero"
