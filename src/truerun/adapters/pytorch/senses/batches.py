@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import _utils, dataloader
 
-from truerun.adapters.pytorch.batch_labels import label_keys, labels_at, targets_of
+from truerun.adapters.pytorch.batch_labels import differing_field, label_keys, labels_at, targets_of
 from truerun.adapters.pytorch.sampler_order import expected_order, name_of, plan_of, root_of
 from truerun.adapters.pytorch.sense import Sense
 
@@ -33,6 +33,8 @@ MAX_LOADERS = 64
 FLUSH_BATCHES, FLUSH_INDICES, FLUSH_SECONDS = 32, 32_768, 0.25
 SHOWN = 8
 CHECKED_BATCHES, CHECKED_OF_256 = 64, 64
+COMPARED_OF_256 = 64
+DEFAULT_COLLATE = _utils.collate.default_collate
 NO_LABEL = array("d", [float("nan")])
 
 
@@ -91,6 +93,7 @@ class Batches(Sense):
         self.read: dict[int, int] = {}  # by loader: batches whose labels could have been read
         self.roots: dict[int, weakref.ref[Any]] = {}  # by loader: the data set that was spoken of last
         self.begun = 0
+        self.used = False  # whether `backward` has run since the last batch
 
     def install(self) -> None:
         """Look at every iterator of every torch loader."""
@@ -107,22 +110,18 @@ class Batches(Sense):
 
     def before_backward(self, tensors: Any) -> None:
         """Compare the labels in the loss with those that the loader gave, when it is their turn."""
+        self.used = True
         if not self.recent:
             return
         for targets in targets_of(tensors):
-            agreeing, loader, field = max(
-                (
-                    (_agreement(labels, targets), -loader, -field)
-                    for loader, (_, _, fields) in self.recent.items()
-                    for field, labels in enumerate(fields)
-                    if len(labels) == len(targets)
-                ),
-                default=(0, 0, 0),
-            )
-            if agreeing >= len(targets) / 2:  # else other labels altogether: made from something else
-                if agreeing < len(targets):
-                    self._hand_over_targets(-loader, -field, targets)
-                return
+            # The newest batch first: a batch for evaluation may lie in between.
+            for loader, (_, _, fields) in reversed(self.recent.items()):
+                alike = [_agreement(labels, targets) if len(labels) == len(targets) else 0 for labels in fields]
+                most = max(alike)
+                if most >= len(targets) / 2:  # else other labels altogether: made from something else
+                    if most < len(targets):
+                        self._hand_over_targets(loader, alike.index(most), targets)
+                    return
 
     def _hand_over_targets(self, loader: int, field: int, targets: array[float]) -> None:
         number, indices, fields = self.recent[loader]
@@ -244,6 +243,8 @@ class Batches(Sense):
             self._close(id(iterator), "unreadable")
             return
         labels = self._labels(given, data, indices)
+        if labels is not None and iterator._collate_fn is DEFAULT_COLLATE:  # noqa: SLF001 (as above)
+            self._compare_item(given, iterator._dataset, data, indices)  # noqa: SLF001 (as above)
         given.add(indices, labels, self.probe.total_backwards)
         if given.due:
             self._hand_over(given, None)
@@ -251,9 +252,12 @@ class Batches(Sense):
     def _labels(self, given: Pass, data: Any, indices: array[float]) -> array[float] | None:
         """The labels of a batch when it is its turn; all that may be labels is kept for the loss."""
         size = len(indices)
+        due = self._is_due(given.loader)
+        if self.used or not due:  # what was kept belongs to a step that is over, or has company that was not read
+            self.recent.clear()
+        self.used = False
         # Batches that come out of order cannot be matched with their indices.
-        if given.mixed or not self._is_due(given.loader):
-            self.recent.pop(given.loader, None)
+        if given.mixed or not due:
             return None
         if given.keys is None:
             given.keys = label_keys(data, size)
@@ -262,8 +266,20 @@ class Batches(Sense):
         labels = labels_at(data, given.keys[0], size)
         if labels is not None:
             others = [field for key in given.keys[1:] if (field := labels_at(data, key, size)) is not None]
+            self.recent.pop(given.loader, None)
             self.recent[given.loader] = (given.number, indices, [labels, *others])
         return labels
+
+    def _compare_item(self, given: Pass, dataset: Any, data: Any, indices: array[float]) -> None:
+        """Hold one item of the batch against the data set's tensors, where it is nothing but tensors and collate stacks them."""
+        draw = os.urandom(8)
+        place = int.from_bytes(draw[1:], "big") % max(1, len(indices))
+        if draw[0] >= COMPARED_OF_256 or not indices:
+            return
+        field = differing_field(dataset, int(indices[place]), data, place)
+        if field is not None:
+            where = {"loader": given.loader, "pass": given.number, "step": self.probe.steps + 1}
+            self.probe.channel.send({"kind": "item", **where, "index": int(indices[place]), "field": field})
 
     def _is_due(self, loader: int) -> bool:
         """Whether the labels of this batch are read: of the first ones all, then of one in four, which nobody can foresee."""
