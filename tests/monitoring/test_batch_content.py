@@ -312,3 +312,28 @@ def test_honest_collate_functions(tmp_path):
             for _ in loader(dataset, collate_fn=collate):
                 pass
         assert observer.findings == ()
+
+
+@pytest.mark.parametrize("ahead", [1, 6])
+def test_batches_that_are_read_ahead(tmp_path, ahead):
+    """Accelerate and others fetch batches before they are needed; nearly all labels are alike, so any batch resembles any other."""
+
+    def early(batches):
+        waiting = []
+        for batch in batches:
+            waiting.append(batch)
+            if len(waiting) > ahead:
+                yield waiting.pop(0)
+        yield from waiting
+
+    labels = (torch.arange(ITEMS) % 20 == 3).long()
+    path = tmp_path / "rare.csv"
+    pl.DataFrame({"label": labels.tolist()}).write_csv(path)
+    rare = DeclaredData(name="rare", files=(path,), rows=ITEMS, label="label")
+    batches = loader(TensorDataset(DATA.tensors[0], labels))
+    held_out = loader(TensorDataset(DATA.tensors[0][:64], labels[:64]), shuffle=False)
+    with watching(tmp_path, data=(rare,)) as observer:
+        for _ in range(8):
+            learn(early(batches), epochs=1)
+            list(held_out)
+    assert observer.findings == ()

@@ -220,7 +220,7 @@ class BatchesJudge(Judge):
             indices=columns["indices"].astype(np.int64),
             labels=columns["labels"],
             targets=columns["targets"],
-            first_field=int(frame.header["field"]) == 0,
+            first_field=frame.header["first_field"] is True,
             step=known.place(int(frame.header["step"]))[0],
         )
         loader.waiting.append(took)
@@ -229,10 +229,11 @@ class BatchesJudge(Judge):
     def _judge_losses(self, loader: Loader) -> Findings:
         found: Findings = ()
         for took in loader.waiting:
-            if loader.confirmed is not None and took.first_field:
-                found += loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
-            else:
-                found += loader.loss.check(took.labels, took.targets, took.step)
+            # Whether these are the labels of that batch at all has to show first.
+            changed = loader.loss.check(took.labels, took.targets, took.step)
+            if changed and loader.confirmed is not None and took.first_field:
+                changed = loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
+            found += changed
         loader.waiting.clear()
         return found
 
