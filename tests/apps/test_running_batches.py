@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import pytest
 from tests.apps.conftest import DECLARATION, Small
 
 from truerun.apps.running import RunReport, RunRequest, run
@@ -35,6 +36,7 @@ def made(project: Small) -> RunReport:
     return run(project.project, request)
 
 
+@pytest.mark.slow
 def test_labels_and_loaders(bare: Small) -> None:
     """A clean run passes and is the measure; then shuffling is off, then labels are flipped, with nothing declared changed."""
     bare.write("train.py", TRAIN)

@@ -333,7 +333,7 @@ def test_batches_that_are_read_ahead(tmp_path, ahead):
     batches = loader(TensorDataset(DATA.tensors[0], labels))
     held_out = loader(TensorDataset(DATA.tensors[0][:64], labels[:64]), shuffle=False)
     with watching(tmp_path, data=(rare,)) as observer:
-        for _ in range(8):
+        for _ in range(6):
             learn(early(batches), epochs=1)
             list(held_out)
     assert observer.findings == ()

@@ -13,7 +13,7 @@ from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.judging.loader_habits import LoaderHabits
 from truerun.apps.judging.loader_workers import EndedPass, LoaderWorkers
-from truerun.apps.watched_run import WatchRequest
+from truerun.apps.watched_run import StepRecord, WatchRequest
 from truerun.monitoring.batch_content import Collated, Exchange, LabelWatch, check_collated, check_item
 from truerun.monitoring.batch_coverage import Coverage, check_same_epoch, check_shares, check_unindexed
 from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen, ShareSeen
@@ -123,6 +123,12 @@ class BatchesJudge(Judge):
             return self._on_targets(known, loader, frame)
         return self._on_batches(known, loader, frame)
 
+    def step(self, known: Process, record: StepRecord, notes: frozenset[str], extra: Mapping[str, Any]) -> Findings:
+        """Whether a state was loaded before the first step."""
+        if record.step == known.offset + 1:
+            self._habits.setdefault(known, LoaderHabits(self.request)).loaded = "load_state_dict" in notes
+        return ()
+
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Passes that are still open were cut off with their process."""
         self._open.clear()
@@ -188,7 +194,9 @@ class BatchesJudge(Judge):
         opened.training = opened.backwards is not None and int(header["backwards_now"]) > opened.backwards
         loader.trained = loader.trained or opened.training
         habits = self._habits.setdefault(known, LoaderHabits(self.request))
-        found += habits.look(coverage, step, training=opened.training, end=header["end"])
+        # The first step's record says whether a checkpoint was loaded; it may come a little later than its batch.
+        if known.steps or header["end"] is not None:
+            found += habits.look(coverage, step, training=opened.training, end=header["end"])
         if header["end"] is not None:
             if loader.seen.workers > 1:
                 self._workers.ended(_ended(known, opened, step))
