@@ -20,6 +20,8 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    _utils,
+    dataloader,
     random_split,
 )
 
@@ -252,7 +254,7 @@ def test_shares_of_two_ranks(tmp_path, seeds, expected):
 
 
 def test_generators_are_left_alone(tmp_path):
-    """With and without the probe: the same losses, and the same next number from every generator."""
+    """With and without the probe: the same losses, and the same next number from every generator. Afterwards torch is as it was."""
 
     def run():
         torch.manual_seed(5)
@@ -263,10 +265,13 @@ def test_generators_are_left_alone(tmp_path):
         losses += learn(loader(DATA, sampler=WeightedRandomSampler(torch.ones(ITEMS), 64, generator=own)))
         return losses, torch.rand(1).item(), torch.rand(1, generator=own).item(), np.random.rand(), random.random()  # noqa: NPY002
 
+    kinds = (dataloader._BaseDataLoaderIter, dataloader._DatasetKind, _utils.fetch._MapDatasetFetcher)
+    before = [dict(vars(kind)) for kind in kinds]
     alone = run()
     with watching(tmp_path) as observer:
         assert run() == alone
     assert observer.findings == ()
+    assert [dict(vars(kind)) for kind in kinds] == before
 
 
 def seen(rule="each once", items=10, samples=10, **more):

@@ -87,7 +87,8 @@ class Channel:
             left = until - time.monotonic()
             if left <= 0 or not select.select([], [self._socket], [], left)[1]:
                 return
-            self._push()
+            with self._sending:
+                self._push()
 
     def receive(self, kind: str, optimizer: int, wait_seconds: float = 0.0) -> Frame | None:
         """The newest message of *kind* for *optimizer*, waiting at most *wait_seconds* for it."""
