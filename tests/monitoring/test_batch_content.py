@@ -155,6 +155,21 @@ def test_honest_labels(tmp_path, declared):
         assert observer.findings == (), name
 
 
+def test_what_comes_next(tmp_path):
+    """A program learns to tell the label of the row after: much like the row's own, and none of our business."""
+    steps = torch.rand(ITEMS, generator=torch.Generator().manual_seed(3))
+    labels = (steps < 0.12).cumsum(0) % CLASSES
+    path = tmp_path / "series.csv"
+    pl.DataFrame({"label": labels.tolist()}).write_csv(path)
+    series = DeclaredData(name="series", files=(path,), rows=ITEMS, label="label")
+    for dataset, expected in ((TensorDataset(DATA.tensors[0], labels.roll(-1)), 0), (TensorDataset(DATA.tensors[0], labels), 1)):
+        with watching(tmp_path, data=(series,)) as observer:
+            learn(loader(dataset), epochs=2)
+        assert observer.findings == ()
+        (found,) = observer.judges[0]._loaders.values()
+        assert (found.confirmed is not None) == bool(expected)
+
+
 def test_labels_are_compared_at_all(tmp_path, declared):
     """In the honest runs above the guess about rows was confirmed where it holds, and only there."""
     x, y = DATA.tensors
@@ -216,6 +231,28 @@ def test_one_item_of_a_batch(tmp_path):
     assert "first_only got 16 items of TensorDataset and gave a batch of 1" in finding.message
 
 
+def test_edited_data_set_of_torch(monkeypatch, tmp_path):
+    """Somebody edited TensorDataset: inputs come with a little noise. One item in some batches is held against the tensors."""
+    original = TensorDataset.__getitem__
+    monkeypatch.setattr(TensorDataset, "__getitem__", lambda self, k: (original(self, k)[0] * 1.001, original(self, k)[1]))
+    with watching(tmp_path) as observer:
+        learn(loader(Subset(DATA, range(20, 190))), epochs=10)
+    (finding,) = observer.findings
+    assert (finding.rule, finding.severity, finding.confidence) == ("batch-content", Severity.ERROR, Confidence.CERTAIN)
+    assert (finding.evidence["term"], finding.evidence["field"]) == ("item", 0)
+
+
+def test_items_are_compared_bit_for_bit(tmp_path):
+    """The twin: NaN, minus zero, bfloat16, single numbers and whole images are what the data set holds."""
+    x, y = DATA.tensors
+    odd = torch.where(x > 0, torch.nan, -0.0)
+    dataset = TensorDataset(odd, x.bfloat16(), y, x[:, 0], torch.zeros(ITEMS, 3, 8, 8, dtype=torch.uint8), x > 0)
+    with watching(tmp_path) as observer:
+        for _ in range(10):
+            list(loader(dataset))
+    assert observer.findings == ()
+
+
 def test_edited_collate_of_torch(monkeypatch, tmp_path):
     """Somebody edited torch's own default_collate so that it exchanges labels: it never does, so a single one is an error."""
 
@@ -275,3 +312,28 @@ def test_honest_collate_functions(tmp_path):
             for _ in loader(dataset, collate_fn=collate):
                 pass
         assert observer.findings == ()
+
+
+@pytest.mark.parametrize("ahead", [1, 6])
+def test_batches_that_are_read_ahead(tmp_path, ahead):
+    """Accelerate and others fetch batches before they are needed; nearly all labels are alike, so any batch resembles any other."""
+
+    def early(batches):
+        waiting = []
+        for batch in batches:
+            waiting.append(batch)
+            if len(waiting) > ahead:
+                yield waiting.pop(0)
+        yield from waiting
+
+    labels = (torch.arange(ITEMS) % 20 == 3).long()
+    path = tmp_path / "rare.csv"
+    pl.DataFrame({"label": labels.tolist()}).write_csv(path)
+    rare = DeclaredData(name="rare", files=(path,), rows=ITEMS, label="label")
+    batches = loader(TensorDataset(DATA.tensors[0], labels))
+    held_out = loader(TensorDataset(DATA.tensors[0][:64], labels[:64]), shuffle=False)
+    with watching(tmp_path, data=(rare,)) as observer:
+        for _ in range(6):
+            learn(early(batches), epochs=1)
+            list(held_out)
+    assert observer.findings == ()

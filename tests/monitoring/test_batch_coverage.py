@@ -20,9 +20,14 @@ from torch.utils.data import (
     Subset,
     SubsetRandomSampler,
     WeightedRandomSampler,
+    _utils,
+    dataloader,
     random_split,
 )
 
+from truerun.apps.judging.batches import BatchesJudge
+from truerun.apps.judging.judge import Process
+from truerun.apps.watched_run import WatchRequest
 from truerun.core.finding import Severity
 from truerun.monitoring.batch_coverage import Coverage
 from truerun.monitoring.loading import LoaderSeen, PassSeen
@@ -128,28 +133,32 @@ def test_honest_loaders(tmp_path, name):
     torch.manual_seed(11)
     batches = HONEST[name]()
     with watching(tmp_path) as observer:
-        learn(batches)
+        learn(batches, after_epoch=getattr(batches.sampler, "set_epoch", None))
         next(iter(batches))
     assert observer.findings == ()
+
+
+def frames(folder, act):
+    """What the sense of batches hands over while *act* runs."""
+    kept = []
+    with watching(folder) as observer:
+        take = observer.take
+
+        def keep(event):
+            kept.append(event.frame)
+            take(event)
+
+        observer.take = keep
+        act()
+    return [frame for frame in kept if frame.header["kind"] in BatchesJudge.kinds]
 
 
 def test_orders_are_foreseen(tmp_path):
     """For every sampler of torch the order was recomputed from the generator's state, or the tests above would show nothing."""
     for name, make in HONEST.items():
         torch.manual_seed(11)
-        frames = []
-        with watching(tmp_path / name) as observer:
-            take = observer.take
-
-            def keep(event, take=take, frames=frames):
-                frames.append(event.frame.header)
-                take(event)
-
-            observer.take = keep
-            for _ in make():
-                pass
-        foreseen = {frame["foreseen"] for frame in frames if frame["kind"] == "batches"}
-        assert foreseen == {True}, name
+        seen = frames(tmp_path / name, lambda make=make: list(make()))
+        assert {frame.header["foreseen"] for frame in seen if frame.header["kind"] == "batches"} == {True}, name
 
 
 class Curriculum(Sampler):
@@ -178,7 +187,9 @@ def test_own_samplers_are_free(tmp_path):
         learn(loader(DATA, batch_sampler=[[1, 2, 3], [3, 4], [5]]))
         learn(loader(Named(), sampler=[f"r{k}" for k in range(40)]))
         learn(loader(Stream(), shuffle=False))
-    assert terms(observer) == set()
+    (note,) = observer.findings
+    assert (note.severity, note.subject.key) == (Severity.NOTE, "unindexed")
+    assert "Could not tell whether the loader of tests.monitoring.test_batch_coverage.Stream" in note.message
 
 
 def test_eval_in_the_middle_of_an_epoch(tmp_path):
@@ -213,8 +224,37 @@ def test_workers(tmp_path, arguments):
     assert observer.findings == ()
 
 
+def shares(rank, seed=0):
+    return DistributedSampler(DATA, 2, rank, seed=seed)
+
+
+def test_epoch_is_never_set(tmp_path):
+    """Each pass of a distributed run has the same order, because nobody called set_epoch: a warning. Whoever does is left alone."""
+    with watching(tmp_path / "forgotten") as observer:
+        learn(loader(DATA, sampler=shares(0)))
+    (finding,) = observer.findings
+    assert (finding.severity, finding.evidence["term"], finding.evidence["pass"]) == (Severity.WARNING, "epoch", 2)
+    sampler = shares(0)
+    with watching(tmp_path / "called") as observer:
+        learn(loader(DATA, sampler=sampler), epochs=3, after_epoch=sampler.set_epoch)
+        learn(loader(DATA, sampler=DistributedSampler(DATA, 2, 1, shuffle=False)), epochs=3)
+    assert observer.findings == ()
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [((0, 0), []), ((0, 1), ["shares"])])
+def test_shares_of_two_ranks(tmp_path, seeds, expected):
+    """Two ranks whose samplers were given different seeds read some samples twice and others never; with one seed they share."""
+    judge = BatchesJudge(WatchRequest(command=("python",), cwd=tmp_path, folder=tmp_path))
+    found = []
+    for rank, seed in enumerate(seeds):
+        known = Process(100 + rank, {"rank": str(rank)})
+        for frame in frames(tmp_path / str(rank), lambda rank=rank, seed=seed: list(loader(DATA, sampler=shares(rank, seed)))):
+            found += judge.take(known, frame)
+    assert [finding.evidence["term"] for finding in found] == expected
+
+
 def test_generators_are_left_alone(tmp_path):
-    """With and without the probe: the same losses, and the same next number from every generator."""
+    """With and without the probe: the same losses, and the same next number from every generator. Afterwards torch is as it was."""
 
     def run():
         torch.manual_seed(5)
@@ -225,10 +265,13 @@ def test_generators_are_left_alone(tmp_path):
         losses += learn(loader(DATA, sampler=WeightedRandomSampler(torch.ones(ITEMS), 64, generator=own)))
         return losses, torch.rand(1).item(), torch.rand(1, generator=own).item(), np.random.rand(), random.random()  # noqa: NPY002
 
+    kinds = (dataloader._BaseDataLoaderIter, dataloader._DatasetKind, _utils.fetch._MapDatasetFetcher)
+    before = [dict(vars(kind)) for kind in kinds]
     alone = run()
     with watching(tmp_path) as observer:
         assert run() == alone
     assert observer.findings == ()
+    assert [dict(vars(kind)) for kind in kinds] == before
 
 
 def seen(rule="each once", items=10, samples=10, **more):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+import torch
 from tests.monitoring.loaders import ITEMS, data, learn, loader
 from tests.monitoring.loop import watching
 from torch.utils.data import RandomSampler, Sampler, Subset
@@ -100,6 +101,22 @@ def test_weight_of_a_difference(tmp_path):
     ):
         found = against(tmp_path, known, lambda: loader(DATA, shuffle=False), **reference)
         assert {finding.severity for finding in found} == {severity}
+
+
+def test_resumed_in_the_middle_of_an_epoch(tmp_path):
+    """A run that goes on from a checkpoint skips what it had seen: noted, not held against it. One that always loads is judged."""
+    known = learned(tmp_path, APPROVED["own"])
+    reference = Reference(learned=known, learned_from="run r1", same_program=True, same_inputs=True)
+    rest = [k for k in reversed(range(ITEMS)) if k < 120]
+    for loads, severity in ((False, Severity.NOTE), (True, Severity.ERROR)):
+        known["batches"]["loaded"] = loads
+        with watching(tmp_path / str(loads), reference) as observer:
+            torch.nn.Linear(2, 2).load_state_dict(torch.nn.Linear(2, 2).state_dict())
+            learn(loader(DATA, sampler=Own(rest)), epochs=1)
+        assert {(finding.subject.key, finding.severity) for finding in observer.findings} == {
+            ("covered", severity),
+            ("given", severity),
+        }
 
 
 def test_data_that_grew(tmp_path):

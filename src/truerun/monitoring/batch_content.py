@@ -12,7 +12,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
@@ -27,7 +26,7 @@ RULE = Rule(
     atlas="AML.T0020",
 )
 MIN_PAIRS, MAX_PAIRS = 64, 20_000
-MIN_KAPPA, MIN_EVIDENCE = 0.75, 30.0
+MIN_KAPPA, MIN_EVIDENCE = 0.6, 30.0
 CLASS_PAIRS, CLASS_SHARE = 8, 0.9
 MAX_VALUES = 1000
 MAX_NAMED, SHOWN, KEPT = 64, 6, 16
@@ -71,7 +70,7 @@ class LabelWatch:
         self._rows, self._labels = np.concatenate([self._rows, rows]), np.concatenate([self._labels, labels])
         if len(self._rows) < min(MIN_PAIRS, len(self.declared.codes)):
             return ()
-        self.confirmed = self._confirm(self.declared.codes[self._rows], self._labels)
+        self.confirmed = self._confirm(self._rows, self._labels)
         self.hopeless = not self.confirmed and len(self._rows) > MAX_PAIRS
         return self._judge(rows[:0], labels[:0], step, epoch) if self.confirmed else ()
 
@@ -94,22 +93,32 @@ class LabelWatch:
     def _where(self) -> str:
         return f"column {self.declared.column} of {self.declared.data}"
 
-    def _confirm(self, codes: Indices, labels: Numbers) -> bool:
-        """Whether labels and codes agree far beyond chance, as they are or by one form for each declared value."""
+    def _confirm(self, rows: Indices, labels: Numbers) -> bool:
+        """
+        Whether labels and declared values agree far beyond chance, as they are or by one form for each declared value.
+
+        They have to agree at least as well as with the rows before and after: neighbours may be alike, and a program may
+        learn to tell what comes next.
+        """
         given, column = np.unique(labels, return_inverse=True)
         if not 2 <= len(given) <= MAX_VALUES:
             return False
-        table = np.zeros((len(self.declared.values), len(given)))
-        np.add.at(table, (codes, column), 1)
+        table, before, after = (self._table(rows + shift, column, len(given)) for shift in (0, -1, 1))
         if _evidence(table) < MIN_EVIDENCE:
             return False
-        same = np.array([_number(value) for value in self.declared.values])
-        if _kappa(table, same[:, None] == given[None, :]) >= MIN_KAPPA:
-            self._same = same
+        numbers = np.array([_number(value) for value in self.declared.values])
+        same = numbers[:, None] == given[None, :]
+        if _kappa(table, same) >= max(MIN_KAPPA, _kappa(before, same), _kappa(after, same)):
+            self._same = numbers
             return True
-        best: Mask = np.zeros(table.shape, bool)
-        best[np.arange(len(table)), table.argmax(axis=1)] = table.sum(axis=1) > 0
-        return _kappa(table, best) >= MIN_KAPPA
+        return _kappa(table, _best(table)) >= max(MIN_KAPPA, _kappa(before, _best(before)), _kappa(after, _best(after)))
+
+    def _table(self, rows: Indices, column: Indices, width: int) -> Numbers:
+        """How often each declared value of *rows* was given as each label."""
+        codes = self._codes(rows)
+        table = np.zeros((len(self.declared.values), width))
+        np.add.at(table, (codes[codes >= 0], column[codes >= 0]), 1)
+        return table
 
     def _codes(self, rows: Indices) -> Indices:
         """The declared code of each of *rows*, -1 for one that the table does not have."""
@@ -246,6 +255,22 @@ class Collated:
     out_of: int
 
 
+def check_item(seen: LoaderSeen, index: int, field: int, step: int) -> tuple[Finding, ...]:
+    """A finding: one item of a batch was not what the data set holds at its index."""
+    return (
+        RULE.finding(
+            Subject(kind="run", name=seen.title, key=f"field {field}"),
+            f"At step {step} the {seen.title} gave another item for index {index} than its data set holds: field {field} differs.",
+            evidence={"term": "item", "index": index, "field": field},
+            location=Location(step=step, rank=seen.rank, rows=(index,)),
+            # Workers keep the data set as it was when they began, so one that is changed later differs from theirs.
+            severity=Severity.WARNING if seen.workers else Severity.ERROR,
+            confidence=Confidence.HIGH if seen.workers else Confidence.CERTAIN,
+            remedy="look at torch/utils/data in the environment (truerun check), and at what writes to the data set while it is read",
+        ),
+    )
+
+
 def check_collated(seen: Collated, step: int, rank: int) -> tuple[Finding, ...]:
     """
     A finding where whole items were lost: the batch holds as many numbers as that many items do.
@@ -282,9 +307,18 @@ def _shown(value: float) -> str:
     return str(int(value)) if float(value).is_integer() else str(value)
 
 
-def _kappa(table: Numbers, match: NDArray[np.bool_]) -> float:
+def _best(table: Numbers) -> Mask:
+    """The cells of *table* that pair each row with the column it is met with most."""
+    best: Mask = np.zeros(table.shape, bool)
+    best[np.arange(len(table)), table.argmax(axis=1)] = table.sum(axis=1) > 0
+    return best
+
+
+def _kappa(table: Numbers, match: Mask) -> float:
     """Agreement beyond chance (Cohen 1960), where *match* says which cells of the contingency *table* count as agreement."""
     total = table.sum()
+    if not total:
+        return 0.0
     seen = float(table[match].sum() / total)
     chance = float((np.outer(table.sum(axis=1), table.sum(axis=0)) * match).sum() / total**2)
     return (seen - chance) / (1 - chance) if chance < 1 else 0.0

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
-from truerun.monitoring.loading import Departure, Indices, PassSeen
+from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen, ShareSeen
 
 RULE = Rule(
     id="batch-coverage",
@@ -146,6 +146,54 @@ class Coverage:
             location=Location(step=step, rank=seen.loader.rank, rows=tuple(int(row) for row in rows[:MAX_NAMED])),
             remedy="look at what replaces or wraps the sampler, and at torch/utils/data in the environment (truerun check)",
         )
+
+
+def check_unindexed(loader: LoaderSeen) -> tuple[Finding, ...]:
+    """A note that an iterable data set has no indices to follow."""
+    return (
+        RULE.finding(
+            Subject(kind="run", name=loader.title, key="unindexed"),
+            f"Could not tell whether the {loader.title} gives every sample once: an iterable data set has no indices. "
+            "Updates, losses and collate functions are watched all the same.",
+            location=Location(rank=loader.rank),
+            severity=Severity.NOTE,
+        ),
+    )
+
+
+def check_same_epoch(seen: PassSeen, before: ShareSeen, now: ShareSeen, step: int) -> tuple[Finding, ...]:
+    """A warning where a second pass of training was shuffled as the one before, because nobody called set_epoch."""
+    if not now.shuffled or (before.epoch, before.seed) != (now.epoch, now.seed):
+        return ()
+    return (
+        RULE.finding(
+            Subject(kind="run", name=seen.loader.title, key="epoch"),
+            f"Pass {seen.epoch} of the {seen.loader.title} has the same order as the one before: its {seen.sampler} was told "
+            f"epoch {now.epoch} for both.",
+            evidence={"term": "epoch", "epoch": now.epoch, "pass": seen.epoch},
+            location=Location(step=step, rank=seen.loader.rank),
+            severity=Severity.WARNING,
+            confidence=Confidence.HIGH,
+            remedy="call sampler.set_epoch(epoch) before each pass",
+        ),
+    )
+
+
+def check_shares(seen: PassSeen, one: ShareSeen, other: ShareSeen, step: int) -> tuple[Finding, ...]:
+    """A finding where two ranks shuffle by different seeds, so that their shares overlap and leave gaps."""
+    alike = (one.replicas, one.epoch) == (other.replicas, other.epoch) and one.shuffled and other.shuffled
+    if not alike or one.rank == other.rank or one.seed == other.seed:
+        return ()
+    return (
+        RULE.finding(
+            Subject(kind="run", name=seen.loader.title, key="shares"),
+            f"Shares {one.rank} and {other.rank} of the {seen.loader.title} are shuffled by different seeds, {one.seed} and "
+            f"{other.seed}: some samples are given to two ranks and others to none.",
+            evidence={"term": "shares", "seeds": [one.seed, other.seed]},
+            location=Location(step=step, rank=seen.loader.rank),
+            remedy="give every rank's DistributedSampler the same seed",
+        ),
+    )
 
 
 def _listed(rows: Indices | tuple[int, ...]) -> str:

@@ -69,24 +69,34 @@ def parse_habits(found: Mapping[str, object]) -> Habits:
 
 
 def check_habits(
-    now: Habits, before: Habits, fresh: Collection[str], *, loader: LoaderSeen, reference: Reference, growth: float, step: int
+    now: Habits,
+    before: Habits,
+    fresh: Collection[str],
+    *,
+    loader: LoaderSeen,
+    reference: Reference,
+    growth: float,
+    step: int,
+    resumed: bool,
 ) -> tuple[Finding, ...]:
     """
     One finding for each of the *fresh* habits that is not as it was *before*.
 
     *growth* is by how much the declared data has grown since (1.0: not at all); lengths that grew alike are as they were.
+    A *resumed* run loaded a checkpoint before its first step, which the approved one had not done: it may have to begin in
+    the middle of a pass.
     """
     found = []
     for name in fresh:
         was, here = getattr(before, name), getattr(now, name)
         if was is None or here is None or was == here or (name in COUNTS and _explained(now, before, name, growth)):
             continue
-        severity, confidence = _weight(name, reference)
+        severity, confidence = (Severity.NOTE, Confidence.LOW) if resumed else _weight(name, reference)
         found.append(
             RULE.finding(
                 Subject(kind="run", name=loader.title, key=name),
                 f"The {loader.title}: {WORDS[name]} was {was} in {reference.learned_from or 'the approved run'} and is {here} now"
-                f"{_cause(reference)}.",
+                f"{'; a checkpoint was loaded before the first step' if resumed else _cause(reference)}.",
                 evidence={"expected": was, "observed": here},
                 location=Location(step=step, rank=loader.rank),
                 severity=severity,

@@ -58,6 +58,17 @@ class PassSeen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShareSeen:
+    """How one rank takes its share: the sampler's own `rank` of `replicas`, its `seed`, and the `epoch` that it was told."""
+
+    rank: int
+    replicas: int
+    seed: int
+    epoch: int
+    shuffled: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Departure:
     """Where a pass stopped giving what its sampler was to give: position from 0, and the indices from there on."""
 

@@ -1,5 +1,7 @@
 """Reads the labels of a batch: from what a loader yielded, and from the graph of a loss that is about to run backward.
 
+Also holds single items of a batch against the tensors of a TensorDataset.
+
 Labels are one number for each item: a tensor of the batch's length (or that length by one) of a whole-number type, or of
 floating-point numbers where there is no other. Reads CPU tensors only, so that no device is waited for. Keeps no tensor.
 """
@@ -12,9 +14,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+from torch.utils.data import Subset, TensorDataset
 
 NAMES = ("labels", "label", "targets", "target", "y")
 MAX_FIELDS, MAX_LABELS, MAX_NODES = 32, 4, 24
+MAX_COMPARED = 1_000_000
 LOSSES = frozenset({"NllLossBackward0", "BinaryCrossEntropyWithLogitsBackward0", "BinaryCrossEntropyBackward0"})
 
 
@@ -45,6 +49,25 @@ def labels_at(batch: Any, key: Any, size: int) -> array[float] | None:
     return _numbers(field) if _fits(field, size) else None
 
 
+def differing_field(dataset: Any, index: int, batch: Any, place: int) -> int | None:
+    """
+    The first field of the item at *place* in *batch* that is not bit for bit what *dataset* holds at *index*; None where all are.
+
+    None too for every data set but a TensorDataset, or a `Subset` of one: to ask another may not be without effect.
+    """
+    while type(dataset) is Subset:
+        dataset, index = dataset.dataset, dataset.indices[index]
+    if type(dataset) is not TensorDataset or not isinstance(batch, list | tuple) or len(batch) != len(dataset.tensors):
+        return None
+    for field, (whole, given) in enumerate(zip(dataset.tensors, batch, strict=True)):
+        if type(given) is not torch.Tensor or given.device.type != "cpu" or whole.device.type != "cpu" or given.is_sparse:
+            continue
+        row, item = whole[index], given[place]
+        if row.numel() <= MAX_COMPARED and not _same_bits(row, item):
+            return field
+    return None
+
+
 def targets_of(tensors: Any) -> Iterator[array[float]]:
     """What classification losses in the graph of *tensors* compare with, one number an item; the losses nearest the end first."""
     first = tensors if isinstance(tensors, list | tuple) else (tensors,)
@@ -72,6 +95,16 @@ def _fits(field: Any, size: int) -> bool:
         and field.layout == torch.strided
         and not field.is_complex()
     )
+
+
+def _same_bits(one: Any, other: Any) -> bool:
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    if torch.equal(one, other):
+        return True
+    # NaN is unequal to itself.
+    first, second = (some.detach().contiguous().reshape(-1).view(torch.uint8) for some in (one, other))
+    return bool(torch.equal(first, second))
 
 
 def _numbers(field: Any) -> array[float]:

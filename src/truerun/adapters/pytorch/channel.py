@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -32,6 +33,7 @@ class Channel:
         self._pending = bytearray()
         self._received = b""
         self._inbox: list[Frame] = []
+        self._sending = threading.Lock()
         self.dropped = 0
         self.on_lost: Callable[[], None] = lambda: None
 
@@ -42,7 +44,8 @@ class Channel:
         if self._socket is not None:  # the parent's connection, inherited by fork: close our copy of it only
             with contextlib.suppress(OSError):
                 os.close(self._socket.detach())
-        self._pid, self._dead = os.getpid(), False
+        # A lock that another thread of the parent held at the fork would stay held here.
+        self._pid, self._dead, self._sending = os.getpid(), False, threading.Lock()
         self._pending, self._received, self._inbox = bytearray(), b"", []
         try:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -60,11 +63,13 @@ class Channel:
         """Hand a frame over without waiting."""
         if self._dead or self._socket is None or self._pid != os.getpid():
             return
-        if len(self._pending) > MAX_PENDING_BYTES:
-            self.dropped += 1
-        else:
-            self._pending += render_frame(header, buffers)
-        self._push()
+        frame = render_frame(header, buffers)
+        with self._sending:  # data loaders may be read in a thread of their own
+            if len(self._pending) > MAX_PENDING_BYTES:
+                self.dropped += 1
+            else:
+                self._pending += frame
+            self._push()
 
     def _push(self) -> None:
         assert self._socket is not None
@@ -90,7 +95,8 @@ class Channel:
             left = until - time.monotonic()
             if left <= 0 or not select.select([], [self._socket], [], left)[1]:
                 return
-            self._push()
+            with self._sending:
+                self._push()
 
     def close(self) -> None:
         """Hang up. What this process has to say afterwards goes nowhere."""

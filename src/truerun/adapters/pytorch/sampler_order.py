@@ -39,6 +39,7 @@ class Plan:
     replicas: int | None = None
     epoch: int | None = None
     seed: int | None = None
+    shuffled: bool | None = None
 
 
 def name_of(kind: type) -> str:
@@ -55,7 +56,7 @@ def plan_of(index_sampler: Any, dataset: Any) -> Plan:
     items: int | None = None
     samples: int | None = None
     rule = "unknown"
-    extra: dict[str, int] = {}
+    extra: dict[str, Any] = {}
     if kind is SequentialSampler:
         rule, items = "in order", len(sampler.data_source)
         samples = items
@@ -69,6 +70,7 @@ def plan_of(index_sampler: Any, dataset: Any) -> Plan:
     elif kind is DistributedSampler:
         rule, items, samples = "share", len(sampler.dataset), sampler.num_samples
         extra = {"rank": sampler.rank, "replicas": sampler.num_replicas, "epoch": sampler.epoch, "seed": sampler.seed}
+        extra["shuffled"] = sampler.shuffle is True
     return Plan(
         rule=rule,
         sampler=name_of(kind),

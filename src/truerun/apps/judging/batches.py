@@ -13,10 +13,10 @@ from truerun.apps.judging.declared_labels import LabelColumns
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.judging.loader_habits import LoaderHabits
 from truerun.apps.judging.loader_workers import EndedPass, LoaderWorkers
-from truerun.apps.watched_run import WatchRequest
-from truerun.monitoring.batch_content import Collated, Exchange, LabelWatch, check_collated
-from truerun.monitoring.batch_coverage import Coverage
-from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen
+from truerun.apps.watched_run import StepRecord, WatchRequest
+from truerun.monitoring.batch_content import Collated, Exchange, LabelWatch, check_collated, check_item
+from truerun.monitoring.batch_coverage import Coverage, check_same_epoch, check_shares, check_unindexed
+from truerun.monitoring.loading import Departure, Indices, LoaderSeen, PassSeen, ShareSeen
 from truerun.monitoring.observation import Numbers
 
 MAX_OPEN, MAX_WAITING = 256, 64
@@ -42,6 +42,8 @@ class Loader:
     labels: list[LabelWatch] = field(default_factory=list)
     rows: Indices | None = None
     passes: int = 0
+    trained: bool = False
+    share: ShareSeen | None = None
     waiting: list[LossTook] = field(default_factory=list)
 
     def rows_of(self, indices: Indices) -> Indices:
@@ -84,7 +86,7 @@ class BatchesJudge(Judge):
     """Takes what the sense of the same name hands over: loaders, passes, batches, and labels that the loss took."""
 
     name = "batches"
-    kinds = frozenset({"loader", "root", "pass", "batches", "targets", "worker", "collated"})
+    kinds = frozenset({"loader", "root", "pass", "batches", "targets", "worker", "collated", "item"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
@@ -93,6 +95,7 @@ class BatchesJudge(Judge):
         self._open: dict[tuple[Process, int], Open] = {}
         self._workers = LoaderWorkers()
         self._habits: dict[Process, LoaderHabits] = {}
+        self._shares: dict[tuple[int, int, int | None], ShareSeen] = {}
         self._collates: dict[tuple[str, str, int], Exchange] = {}
 
     def take(self, known: Process, frame: Frame) -> Findings:
@@ -107,15 +110,24 @@ class BatchesJudge(Judge):
         if header["kind"] == "loader":
             seen = _parse_loader(known, number, header)
             self._loaders[known, number] = Loader(seen, Exchange(seen.title, "the loss", seen.rank))
-            return ()
+            return check_unindexed(seen) if not seen.indexed else ()
         loader = self._loaders[known, number]
         if header["kind"] == "root":
             return self._on_root(loader, frame)
         if header["kind"] == "pass":
             return self._on_pass(known, loader, header)
+        if header["kind"] == "item":
+            step = known.place(int(header["step"]))[0]
+            return check_item(loader.seen, int(header["index"]), int(header["field"]), step)
         if header["kind"] == "targets":
             return self._on_targets(known, loader, frame)
         return self._on_batches(known, loader, frame)
+
+    def step(self, known: Process, record: StepRecord, notes: frozenset[str], extra: Mapping[str, Any]) -> Findings:
+        """Whether a state was loaded before the first step."""
+        if record.step == known.offset + 1:
+            self._habits.setdefault(known, LoaderHabits(self.request)).loaded = "load_state_dict" in notes
+        return ()
 
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Passes that are still open were cut off with their process."""
@@ -151,7 +163,14 @@ class BatchesJudge(Judge):
         )
         if len(self._open) < MAX_OPEN:
             self._open[known, int(header["pass"])] = Open(Coverage(seen), loader, str(header["base"])[:40])
-        return ()
+        share = _parse_share(header) if seen.rule == "share" else None
+        if share is None:
+            return ()
+        before, loader.share = loader.share, share
+        other = self._shares.setdefault((loader.seen.number, loader.passes, seen.items), share)
+        found = check_shares(seen, other, share, seen.step)
+        # A pass without training may well be the same each time.
+        return found + check_same_epoch(seen, before, share, seen.step) if before is not None and loader.trained else found
 
     def _on_batches(self, known: Process, loader: Loader, frame: Frame) -> Findings:
         header = frame.header
@@ -173,8 +192,11 @@ class BatchesJudge(Judge):
         if opened.backwards is None and len(counted):
             opened.backwards = int(counted[0])
         opened.training = opened.backwards is not None and int(header["backwards_now"]) > opened.backwards
+        loader.trained = loader.trained or opened.training
         habits = self._habits.setdefault(known, LoaderHabits(self.request))
-        found += habits.look(coverage, step, training=opened.training, end=header["end"])
+        # The first step's record says whether a checkpoint was loaded; it may come a little later than its batch.
+        if known.steps or header["end"] is not None:
+            found += habits.look(coverage, step, training=opened.training, end=header["end"])
         if header["end"] is not None:
             if loader.seen.workers > 1:
                 self._workers.ended(_ended(known, opened, step))
@@ -206,7 +228,7 @@ class BatchesJudge(Judge):
             indices=columns["indices"].astype(np.int64),
             labels=columns["labels"],
             targets=columns["targets"],
-            first_field=int(frame.header["field"]) == 0,
+            first_field=frame.header["first_field"] is True,
             step=known.place(int(frame.header["step"]))[0],
         )
         loader.waiting.append(took)
@@ -215,10 +237,11 @@ class BatchesJudge(Judge):
     def _judge_losses(self, loader: Loader) -> Findings:
         found: Findings = ()
         for took in loader.waiting:
-            if loader.confirmed is not None and took.first_field:
-                found += loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
-            else:
-                found += loader.loss.check(took.labels, took.targets, took.step)
+            # Whether these are the labels of that batch at all has to show first.
+            changed = loader.loss.check(took.labels, took.targets, took.step)
+            if changed and loader.confirmed is not None and took.first_field:
+                changed = loader.confirmed.check_loss(loader.rows_of(took.indices), took.targets, took.step)
+            found += changed
         loader.waiting.clear()
         return found
 
@@ -261,6 +284,11 @@ def _parse_loader(known: Process, number: int, header: Mapping[str, Any]) -> Loa
         workers=int(header["workers"]),
         indexed=header["indexed"] is True,
     )
+
+
+def _parse_share(header: Mapping[str, Any]) -> ShareSeen:
+    numbers = {name: int(header[name]) for name in ("rank", "replicas", "seed", "epoch")}
+    return ShareSeen(**numbers, shuffled=header["shuffled"] is True)
 
 
 def _count(value: Any) -> int | None:

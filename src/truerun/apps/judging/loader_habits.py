@@ -16,7 +16,11 @@ MAX_LEARNED = 32
 
 
 class LoaderHabits:
-    """The loaders of one process in the order in which they turned out to train, and not to."""
+    """
+    The loaders of one process in the order in which they turned out to train, and not to.
+
+    `loaded` says that a state was loaded before the first step: a checkpoint, or weights to begin with.
+    """
 
     def __init__(self, request: WatchRequest) -> None:
         self.reference = request.reference
@@ -24,6 +28,8 @@ class LoaderHabits:
         learned = self.reference.learned.get("batches", {})
         self._before = {role: _parse(learned.get(role)) for role in ("training", "evaluation")}
         self._growth = _growth(learned.get("rows"), self.rows)
+        self._loaded_before = learned.get("loaded") is True
+        self.loaded = False
         self._places: dict[tuple[int, str], int] = {}
         self._now: dict[str, list[Habits]] = {"training": [], "evaluation": []}
 
@@ -45,12 +51,15 @@ class LoaderHabits:
         if not fresh or place >= len(self._before[role]):
             return ()
         before, growth = self._before[role][place], self._growth
-        return check_habits(known, before, fresh, loader=seen, reference=self.reference, growth=growth, step=step)
+        resumed = self.loaded and not self._loaded_before
+        return check_habits(
+            known, before, fresh, loader=seen, reference=self.reference, growth=growth, step=step, resumed=resumed
+        )
 
     def learned(self) -> Mapping[str, Any]:
         """For the record of the run."""
         shown = {role: [_shown(habits) for habits in known[:MAX_LEARNED]] for role, known in self._now.items() if known}
-        return {**shown, "rows": self.rows} if shown else {}
+        return {**shown, "rows": self.rows, "loaded": self.loaded} if shown else {}
 
 
 def _habits(coverage: Coverage, *, whole: bool) -> Habits:

@@ -18,11 +18,12 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch.utils.data import _utils, dataloader
 
-from truerun.adapters.pytorch.batch_labels import label_keys, labels_at, targets_of
+from truerun.adapters.pytorch.batch_labels import differing_field, label_keys, labels_at, targets_of
 from truerun.adapters.pytorch.sampler_order import expected_order, name_of, plan_of, root_of
 from truerun.adapters.pytorch.sense import Sense
 
@@ -32,7 +33,11 @@ if TYPE_CHECKING:
 MAX_LOADERS = 64
 FLUSH_BATCHES, FLUSH_INDICES, FLUSH_SECONDS = 32, 32_768, 0.25
 SHOWN = 8
-CHECKED_BATCHES, CHECKED_OF_256 = 64, 64
+CHECKED_BATCHES = 64
+# Bursts of four that begin at one batch in twelve make one batch in four. A loss may take a batch that is not the newest.
+BURST, BURSTS_OF_256, WINDOW = 4, 21, 3
+COMPARED_OF_256 = 64
+DEFAULT_COLLATE = _utils.collate.default_collate
 NO_LABEL = array("d", [float("nan")])
 
 
@@ -78,6 +83,15 @@ class Pass:
         return enough or time.perf_counter() - self.since > FLUSH_SECONDS
 
 
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A batch whose fields that may be labels were read."""
+
+    loader: int
+    indices: array[float]
+    fields: list[array[float]]
+
+
 class Batches(Sense):
     """Hands over a frame for each kind of loader, for each pass over one, and the indices of its batches."""
 
@@ -87,10 +101,11 @@ class Batches(Sense):
         super().__init__(probe)
         self.passes: dict[int, Pass] = {}  # by the id of their iterator
         self.loaders: dict[tuple[Any, ...], int] = {}
-        self.recent: dict[int, tuple[int, array[float], list[array[float]]]] = {}  # by loader: pass, indices, labels
+        self.window: deque[Read | None] = deque(maxlen=WINDOW)  # the newest batches, None for one that was not read
         self.read: dict[int, int] = {}  # by loader: batches whose labels could have been read
         self.roots: dict[int, weakref.ref[Any]] = {}  # by loader: the data set that was spoken of last
         self.begun = 0
+        self.burst = 0
 
     def install(self) -> None:
         """Look at every iterator of every torch loader."""
@@ -106,34 +121,26 @@ class Batches(Sense):
             self._close(key, "left")
 
     def before_backward(self, tensors: Any) -> None:
-        """Compare the labels in the loss with those that the loader gave, when it is their turn."""
-        if not self.recent:
+        """Compare the labels in the loss with those of the newest batches, where all of these were read."""
+        window = [one for one in self.window if one is not None]
+        if len(window) < len(self.window) or not any(one.fields for one in window):
             return
         for targets in targets_of(tensors):
-            agreeing, loader, field = max(
-                (
-                    (_agreement(labels, targets), -loader, -field)
-                    for loader, (_, _, fields) in self.recent.items()
-                    for field, labels in enumerate(fields)
-                    if len(labels) == len(targets)
-                ),
-                default=(0, 0, 0),
-            )
-            if agreeing >= len(targets) / 2:  # else other labels altogether: made from something else
-                if agreeing < len(targets):
-                    self._hand_over_targets(-loader, -field, targets)
+            alike = [(_agreement(labels, targets), one, labels) for one in window for labels in one.fields]
+            most, one, labels = max(alike, key=lambda pair: pair[0])
+            if most >= len(targets) / 2:  # else other labels altogether: made from something else
+                if most < len(targets):
+                    self._hand_over_targets(one, labels, targets)
                 return
 
-    def _hand_over_targets(self, loader: int, field: int, targets: array[float]) -> None:
-        number, indices, fields = self.recent[loader]
+    def _hand_over_targets(self, one: Read, labels: array[float], targets: array[float]) -> None:
         frame = {
             "kind": "targets",
-            "loader": loader,
-            "pass": number,
+            "loader": one.loader,
             "step": self.probe.steps + 1,
-            "field": field,
+            "first_field": labels is one.fields[0],
         }
-        columns = {"indices": indices, "labels": fields[field], "targets": targets}
+        columns = {"indices": one.indices, "labels": labels, "targets": targets}
         self.probe.channel.send(frame, {name: ("f8", column.tobytes()) for name, column in columns.items()})
 
     # The wrappers.
@@ -244,6 +251,8 @@ class Batches(Sense):
             self._close(id(iterator), "unreadable")
             return
         labels = self._labels(given, data, indices)
+        if labels is not None and iterator._collate_fn is DEFAULT_COLLATE:  # noqa: SLF001 (as above)
+            self._compare_item(given, iterator._dataset, data, indices)  # noqa: SLF001 (as above)
         given.add(indices, labels, self.probe.total_backwards)
         if given.due:
             self._hand_over(given, None)
@@ -251,24 +260,34 @@ class Batches(Sense):
     def _labels(self, given: Pass, data: Any, indices: array[float]) -> array[float] | None:
         """The labels of a batch when it is its turn; all that may be labels is kept for the loss."""
         size = len(indices)
+        self.window.append(None)
         # Batches that come out of order cannot be matched with their indices.
         if given.mixed or not self._is_due(given.loader):
-            self.recent.pop(given.loader, None)
             return None
         if given.keys is None:
             given.keys = label_keys(data, size)
-        if not given.keys:
-            return None
-        labels = labels_at(data, given.keys[0], size)
-        if labels is not None:
-            others = [field for key in given.keys[1:] if (field := labels_at(data, key, size)) is not None]
-            self.recent[given.loader] = (given.number, indices, [labels, *others])
-        return labels
+        fields = [field for key in given.keys if (field := labels_at(data, key, size)) is not None]
+        self.window[-1] = Read(given.loader, indices, fields)
+        return fields[0] if fields else None
+
+    def _compare_item(self, given: Pass, dataset: Any, data: Any, indices: array[float]) -> None:
+        """Hold one item of the batch against the data set's tensors, where it is nothing but tensors and collate stacks them."""
+        draw = os.urandom(8)
+        place = int.from_bytes(draw[1:], "big") % max(1, len(indices))
+        if draw[0] >= COMPARED_OF_256 or not indices:
+            return
+        field = differing_field(dataset, int(indices[place]), data, place)
+        if field is not None:
+            where = {"loader": given.loader, "pass": given.number, "step": self.probe.steps + 1}
+            self.probe.channel.send({"kind": "item", **where, "index": int(indices[place]), "field": field})
 
     def _is_due(self, loader: int) -> bool:
-        """Whether the labels of this batch are read: of the first ones all, then of one in four, which nobody can foresee."""
+        """Whether the labels of this batch are read: of the first ones all, then of a few in a row, which nobody can foresee."""
         self.read[loader] = self.read.get(loader, 0) + 1
-        due = self.read[loader] <= CHECKED_BATCHES or os.urandom(1)[0] < CHECKED_OF_256
+        if self.read[loader] > CHECKED_BATCHES and self.burst == 0 and os.urandom(1)[0] < BURSTS_OF_256:
+            self.burst = BURST
+        due = self.read[loader] <= CHECKED_BATCHES or self.burst > 0
+        self.burst = max(0, self.burst - 1)
         return due and self.probe.budget.affords(time.perf_counter())
 
     def _finished(self, iterator: Any) -> None:
@@ -314,6 +333,8 @@ def _departure(position: int, want: array[float], came: array[float]) -> dict[st
 
 
 def _agreement(labels: array[float], targets: array[float]) -> int:
+    if len(labels) != len(targets):
+        return 0
     return len(labels) if labels.tobytes() == targets.tobytes() else sum(map(float.__eq__, labels, targets))
 
 
