@@ -65,7 +65,7 @@ def loss_of(model: nn.Module, step: int) -> torch.Tensor:
     return F.cross_entropy(model(x), y)
 
 
-def epoch(model: nn.Module, optimizer: Any, each: Callable[[int], object] = lambda step: None) -> None:
+def epoch(model: nn.Module, optimizer: Any, each: Callable[[int], object] = id) -> None:
     """The loop as it should be."""
     for step in range(EPOCH):
         optimizer.zero_grad()
@@ -248,7 +248,7 @@ def features_detached(fixed: bool) -> None:
     """A detach() left over from a visualisation cuts the stages off."""
     model = Classifier()
     if not fixed:
-        model.drop.register_forward_pre_hook(lambda module, inputs: inputs[0].detach())
+        model.drop.register_forward_pre_hook(lambda _, inputs: inputs[0].detach())
     epoch(model, adamw(model.parameters()))
 
 
