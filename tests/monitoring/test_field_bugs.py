@@ -269,12 +269,22 @@ def layer_reset_in_the_loop(fixed: bool) -> None:
     epoch(model, adamw(model.parameters()), lambda step: model.fc.reset_parameters() if step == 9 and not fixed else None)
 
 
+def evaluated_before_trained(fixed: bool) -> None:
+    """A model under spectral_norm is evaluated before its first pass in training mode."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(16, 5)))
+    if not fixed:
+        validate(model)
+    epoch(model, adamw(model.parameters()), lambda step: validate(model) if step == EPOCH - 1 else None)
+
+
 FROZEN = Reference(values={"frozen": ["stages.0.*"]}, origins={"frozen": "truerun.toml [training] frozen"})
 BUGS = {
     "pytorch-forum-84911": Bug(happens=only_batch_norm_learns, rule="step-skipped", within=1),
     "pytorch-forum-84911 (held by none)": Bug(happens=only_batch_norm_learns, rule="not-training", within=8),
     "stackoverflow-60335387": Bug(happens=cycle_not_followed, rule="step-skipped", within=1),
     "zero_grad forgotten": Bug(happens=zero_grad_forgotten, rule="gradients-not-cleared", within=3),
+    "pytorch-51800": Bug(happens=evaluated_before_trained, rule="evaluated-untrained", within=0),
     "pytorch-115607": Bug(happens=optimizer_stops_after_none, rule="update-mismatch", within=8),
     "mmpretrain-702": Bug(happens=stages_not_frozen, rule="frozen-trains", within=1, reference=FROZEN),
     "transformers-17877": Bug(happens=initialised_by_every_parent, rule="initialised-again", within=1),

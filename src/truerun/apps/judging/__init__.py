@@ -9,10 +9,11 @@ from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
 from truerun.apps.judging.modes import Modes
 from truerun.apps.judging.scaling import Scaling
+from truerun.apps.judging.spectral import Spectral
 from truerun.apps.judging.training_set import TrainingSet
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = (Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, TrainingSet)
+JUDGES: tuple[type[Judge], ...] = (Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, Spectral, TrainingSet)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:

@@ -11,12 +11,13 @@ from truerun.adapters.pytorch.senses.evaluating import Evaluating
 from truerun.adapters.pytorch.senses.initialising import Initialising
 from truerun.adapters.pytorch.senses.modes import Modes
 from truerun.adapters.pytorch.senses.scaling import Scaling
+from truerun.adapters.pytorch.senses.spectral import Spectral
 from truerun.adapters.pytorch.senses.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = (Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, TrainingSet)
+SENSES: tuple[type[Sense], ...] = (Clearing, Clipping, Evaluating, Initialising, Modes, Scaling, Spectral, TrainingSet)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:
