@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.monitoring.freezing import freeze, learn, learned
+import torch
+from tests.monitoring.freezing import Network, freeze, learn, learned
+from tests.monitoring.loop import watching
 
 from truerun.core.finding import Severity
 from truerun.monitoring.reference import Reference
@@ -41,6 +43,23 @@ def test_a_pattern_that_names_nothing(tmp_path: Path) -> None:
     (finding,) = learn(tmp_path, reference=Reference(values={"frozen": "encoder.*"})).findings
     assert (finding.rule, finding.severity) == ("frozen-trains", Severity.WARNING)
     assert "'encoder.*'" in finding.message
+
+
+def test_a_pattern_for_one_of_two_models(tmp_path: Path) -> None:
+    """The accept twin: a generator with a frozen backbone and a discriminator that has none."""
+    other = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with watching(tmp_path, DECLARED) as observer:
+        for _ in range(3):
+            optimizer.zero_grad()
+            other(torch.randn(2, 4)).sum().backward()
+            optimizer.step()
+        network = Network()
+        freeze(network)
+        rest = torch.optim.SGD(network.parameters(), lr=0.1)
+        network(torch.randn(8, 16)).sum().backward()
+        rest.step()
+    assert observer.findings == ()
 
 
 def test_another_model(tmp_path: Path) -> None:

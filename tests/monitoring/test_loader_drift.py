@@ -106,7 +106,7 @@ def test_weight_of_a_difference(tmp_path):
 def test_resumed_in_the_middle_of_an_epoch(tmp_path):
     """A run that goes on from a checkpoint skips what it had seen: noted, not held against it. One that always loads is judged."""
     known = learned(tmp_path, APPROVED["own"])
-    reference = Reference(learned=known, learned_from="run r1", same_program=True, same_inputs=True)
+    reference = Reference(learned=known, learned_from="run r1", same_program=True, same_lock=True)
     rest = [k for k in reversed(range(ITEMS)) if k < 120]
     for loads, severity in ((False, Severity.NOTE), (True, Severity.ERROR)):
         known["batches"]["loaded"] = loads

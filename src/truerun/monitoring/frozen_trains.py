@@ -6,6 +6,8 @@ since that run, they may explain it: then it is a warning.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
 from truerun.core.rule import Rule
 from truerun.monitoring.training_set import MOVED, Expected, ParametersSeen, listed, matching
@@ -21,9 +23,8 @@ RULE = Rule(
 def check_frozen(seen: ParametersSeen, expected: Expected) -> tuple[Finding, ...]:
     """Findings for parameters that train against the declaration, or against the approved run where nothing is declared."""
     if expected.frozen:
-        unmatched = [pattern for pattern in expected.frozen if not matching(list(seen.sizes), [pattern])]
         frozen = matching(list(seen.sizes), expected.frozen)
-        return _nothing_named(seen, unmatched) + _trained(seen, frozen, "[training] frozen declares them frozen", certain=True)
+        return _trained(seen, frozen, "[training] frozen declares them frozen", certain=True)
     then = expected.trained_then(seen)
     if then is None:
         return ()
@@ -51,16 +52,19 @@ def _trained(seen: ParametersSeen, frozen: list[str], why: str, *, certain: bool
     )
 
 
-def _nothing_named(seen: ParametersSeen, patterns: list[str]) -> tuple[Finding, ...]:
-    if not patterns:
+def check_patterns(models: Sequence[ParametersSeen], patterns: Sequence[str]) -> tuple[Finding, ...]:
+    """A warning for *patterns* of `[training] frozen` that name no parameter of any of *models*, those of one process."""
+    names = [name for seen in models for name in seen.sizes]
+    unmatched = [pattern for pattern in patterns if not matching(names, [pattern])]
+    if not unmatched or not names:
         return ()
     return (
         RULE.finding(
-            Subject(kind="run", name=seen.kind, key="frozen"),
-            f"[training] frozen names {', '.join(map(repr, patterns))}, and the model has no such parameter: "
-            f"its names are like {listed(list(seen.sizes)[:3])}.",
-            evidence={"patterns": patterns},
-            location=Location(step=seen.step, rank=seen.rank),
+            Subject(kind="run", name="[training]", key="frozen"),
+            f"[training] frozen names {', '.join(map(repr, unmatched))}, and no model has such a parameter: "
+            f"names are like {listed(names[:3])}.",
+            evidence={"patterns": unmatched},
+            location=Location(step=models[0].step, rank=models[0].rank),
             severity=Severity.WARNING,
             remedy="correct the pattern in truerun.toml",
         ),

@@ -1,10 +1,16 @@
-"""Puts a look before or after a function of torch. What the function takes, does, returns and raises stays as it is."""
+"""
+Puts a look before or after a function of torch. What the function takes, does, returns and raises stays as it is.
+
+While torch.compile traces a call, the look steps aside, so that the graph is the one without it.
+"""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from torch.compiler import is_compiling
 
 Look = Callable[..., object]
 
@@ -21,6 +27,8 @@ def calling(original: Callable[..., Any], watcher: Watcher, *, before: Look | No
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return original(*args, **kwargs)
         if before is not None:
             watcher.tell(before, args, kwargs)
         result = original(*args, **kwargs)
@@ -36,6 +44,8 @@ def returning(original: Callable[..., Any], watcher: Watcher, look: Look) -> Any
 
     @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
+        if is_compiling():
+            return original(*args, **kwargs)
         result = original(*args, **kwargs)
         watcher.tell(look, (result, *args), kwargs)
         return result

@@ -13,6 +13,7 @@ from truerun.apps.judging.judge import Judge
 from truerun.apps.judging.modes import Modes
 from truerun.apps.judging.ranks import RanksJudge
 from truerun.apps.judging.scaling import Scaling
+from truerun.apps.judging.spectral import Spectral
 from truerun.apps.judging.timing import TimingJudge
 from truerun.apps.judging.training_set import TrainingSet
 from truerun.apps.watched_run import WatchRequest
@@ -30,6 +31,7 @@ JUDGES: tuple[type[Judge], ...] = (
     CurvesJudge,
     GradientJudge,
     RanksJudge,
+    Spectral,
 )
 
 

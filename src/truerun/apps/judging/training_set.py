@@ -9,7 +9,7 @@ from typing import Any
 from truerun.adapters.pytorch.frames import Frame
 from truerun.apps.judging.judge import Findings, Judge, Process
 from truerun.apps.watched_run import WatchRequest
-from truerun.monitoring.frozen_trains import check_frozen
+from truerun.monitoring.frozen_trains import check_frozen, check_patterns
 from truerun.monitoring.not_training import check_training
 from truerun.monitoring.training_set import Expected, ParametersSeen, learned, plain_name
 
@@ -51,6 +51,11 @@ class TrainingSet(Judge):
         )
         expected = self._expected(place[1])
         return check_frozen(seen, expected) + check_training(seen, expected)
+
+    def ended(self, known: Process) -> Findings:
+        """Declared names that no model of the process has."""
+        models = [model.seen for (pid, _), model in self.models.items() if pid == known.pid and model.seen is not None]
+        return check_patterns(models, _patterns(self.request.reference.values.get("frozen")))
 
     def _expected(self, number: int) -> Expected:
         reference = self.request.reference

@@ -15,6 +15,7 @@ from truerun.adapters.pytorch.senses.initialising import Initialising
 from truerun.adapters.pytorch.senses.modes import Modes
 from truerun.adapters.pytorch.senses.ranks import Ranks
 from truerun.adapters.pytorch.senses.scaling import Scaling
+from truerun.adapters.pytorch.senses.spectral import Spectral
 from truerun.adapters.pytorch.senses.timing import TimingSense
 from truerun.adapters.pytorch.senses.training_set import TrainingSet
 from truerun.adapters.pytorch.senses.workers import Workers
@@ -36,6 +37,7 @@ SENSES: tuple[type[Sense], ...] = (
     TimingSense,
     GradientSense,
     Ranks,
+    Spectral,
 )
 
 

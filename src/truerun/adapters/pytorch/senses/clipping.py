@@ -83,6 +83,8 @@ class Clipping(Sense):
     def _clip_value(self, original: Any) -> Any:
         @functools.wraps(original)
         def clip_grad_value_(parameters: Any, clip_value: Any, *args: Any, **kwargs: Any) -> Any:
+            if torch.compiler.is_compiling():
+                return original(parameters, clip_value, *args, **kwargs)
             if isinstance(parameters, types.GeneratorType):
                 parameters = list(parameters)  # read by the look and by the function
             self.tell(self._note, ("value", clip_value, float("inf"), parameters, None), {})

@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from truerun.adapters.pytorch.sense import Sense
-from truerun.adapters.pytorch.senses.modes import mode_matters
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
@@ -39,6 +38,7 @@ class Site:
     line: int
     module: Any
     training: bool
+    name: str = ""
     calls: int = 0
 
 
@@ -79,6 +79,7 @@ class Evaluating(Sense):
             self.depth -= 1
             if not self.depth:
                 self._close()
+                self._name()
 
     def _is_wanted(self) -> bool:
         if self.closed or _has_compiled():
@@ -101,11 +102,14 @@ class Evaluating(Sense):
         self.closed = True
         self.depth = 0
         self._close()
+        self._name()
 
     def _noting(self, name: str, original: Any) -> Any:
         def function(*args: Any, **kwargs: Any) -> Any:
             if not torch.compiler.is_compiling() and self.noted < MAX_NOTED * MAX_SITES:
                 self.tell(self._note, (name, args, kwargs), {})
+            if self.off:  # a fault of ours: nobody will close the region
+                self._close()
             return original(*args, **kwargs)
 
         function.__prepare_scriptable__ = lambda: original  # type: ignore[attr-defined]
@@ -138,24 +142,30 @@ class Evaluating(Sense):
     def goodbye(self) -> None:
         """Nothing more comes."""
         self._close()
+        self._name()
         if self.sites or (self.quiet and not self.told_quiet):
             self._tell()
 
     def _tell(self) -> None:
-        sites, quiet = list(self.sites.values()), self.quiet
-        self.sites, self.quiet = {}, 0
+        active = [[site.name, site.what, site.path[-300:], site.line, site.training, site.calls] for site in self.sites.values()]
+        quiet, self.sites, self.quiet = self.quiet, {}, 0
+        self.told_quiet = self.told_quiet or quiet > 0
+        self.probe.channel.send({"kind": "evaluated", "step": self.probe.steps, "active": active[:MAX_SITES]})
+
+    def _name(self) -> None:
+        """Give the modules of the last region their names, and forget those that no optimizer's model holds."""
+        fresh = [key for key, site in self.sites.items() if site.module is not None]
+        if not fresh:
+            return
         models = [model for watched in self.probe.watched.values() if (model := watched.model()) is not None]
         names = {id(module): name for model in models for name, module in nn.Module.named_modules(model)}
-        active = [
-            [names[id(site.module)][:200], site.what, site.path[-300:], site.line, site.training, site.calls]
-            for site in sites
-            if id(site.module) in names
-        ]
-        if active or (quiet and not sites):
-            self.told_quiet = True
-            modules = sum(mode_matters(module) is not None for model in models for module in nn.Module.modules(model))
-            frame = {"kind": "evaluated", "step": self.probe.steps, "active": active[:MAX_SITES], "modules": modules}
-            self.probe.channel.send(frame)
+        for key in fresh:
+            site = self.sites[key]
+            name, site.module = names.get(id(site.module)), None
+            if name is None:
+                del self.sites[key]
+            else:
+                site.name = name[:200]
 
 
 def _replace(owner: Any, name: str, ours: Any) -> Callable[[], None]:
