@@ -122,7 +122,7 @@ def test_data_loader_worker_killed(tmp_path: Path) -> None:
     outcome = run(tmp_path, act, before=before)
     assert outcome.exit_code == 1
     (finding,) = [finding for finding in of(outcome, "process-killed") if finding.subject.name == "data loader worker"]
-    assert finding.evidence["signal"] == "Killed"
+    assert finding.evidence["signal"] in ("Killed", None)  # torch may notice the loss before it is told the signal
 
 
 def test_out_of_memory_of_its_own(tmp_path: Path) -> None:

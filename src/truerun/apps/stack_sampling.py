@@ -23,6 +23,7 @@ LOOK_SECONDS = 0.04
 SAMPLE_SECONDS, SAMPLE_RATE = 1, 40
 SHARE, SHARE_LATER = 0.1, 0.02
 SOON, MANY = 3, 40
+FAILURES = 4
 ASLEEP_IN_A_ROW = 2
 STILL_IN_A_ROW = 6
 PLAIN_SAMPLINGS, STILL_SAMPLES = 1, 12
@@ -82,6 +83,7 @@ class Looker:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._busy_until = 0.0
+        self._failures = 0
         self._looking: threading.Thread | None = None
         self._sampling: threading.Thread | None = None
 
@@ -164,8 +166,11 @@ class Looker:
                 found = self._sample_still(seen.pid, seen.thread, times=STILL_SAMPLES)
                 with self._lock:
                     seen.still.update(found)
+            self._failures = 0
         except Unseen as error:
-            if self._observe(seen.pid, seen.thread) is not Doing.GONE:
+            # A single failure is a process that moved on while it was read, or that ended.
+            self._failures += self._observe(seen.pid, seen.thread) is not Doing.GONE
+            if error.lasting or self._failures >= FAILURES:
                 self.unseen = str(error)
 
     def stacks(self, pid: int) -> Stacks:
