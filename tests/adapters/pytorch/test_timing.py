@@ -12,6 +12,7 @@ import torch
 from tests.monitoring.loop import watching
 from torch.utils.data import DataLoader, Dataset
 
+from truerun.adapters.pytorch.senses import timing
 from truerun.monitoring.step_times import PHASES, StepTime, parse_step_time
 
 STEPS, SLEEP = 12, 0.004
@@ -65,8 +66,17 @@ def test_the_phase_that_waits_is_named(tmp_path: Path, phase: str) -> None:
     found = run(tmp_path, phase, lambda: time.sleep(SLEEP))
     place = PHASES.index(phase)
     assert len(found) == STEPS - 1
-    assert all(step.waited[place] >= SLEEP * 0.9 for step in found)
+    # Not every step on a busy machine: what the probe itself waited is taken off, with its own time in the queue.
+    assert sum(step.waited[place] >= SLEEP * 0.9 for step in found) >= STEPS // 2
     assert all(step.wall[place] >= step.waited[place] for step in found)
+
+
+def test_waiting_shows_at_one_reading_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing waits the thread's clock is read once a step; a sleep then shows all the same, in the longest phase."""
+    monkeypatch.setattr(timing, "CLOSE_STEPS", 0)
+    found = run(tmp_path, "backward", lambda: time.sleep(SLEEP))
+    assert sum(max(step.waited) >= SLEEP * 0.9 for step in found) >= STEPS // 2
+    assert all(sum(waited > 0 for waited in step.waited) <= 1 for step in found)
 
 
 def test_computing_is_not_waiting(tmp_path: Path) -> None:
