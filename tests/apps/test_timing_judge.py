@@ -164,3 +164,37 @@ def test_what_was_learned_is_compared(tmp_path):
     slow = Watching(tmp_path, learned=learned, learned_from="run 1 (entry 4)", same_program=True)
     slow.known.rank = 0
     assert "it was 0 s in run 1 (entry 4)" in slow.steps(100, waited=1.0).found[0].message
+
+
+SLEEP = f"thread ({PID}): Main;main (/p/train.py:9);pause (/p/train.py:12) 20"
+
+
+def sleeping(tmp_path, *, steps_on):
+    """A thread that is asleep at every look, of which the samples show the line; *steps_on* says whether steps go on."""
+    watching = Watching(tmp_path, SLEEP, Doing.ASLEEP).steps(30)
+    for _ in range(100):
+        watching.pass_time(0.5, computes=0.1)
+        if steps_on:
+            watching.steps(1)
+    watching.found += watching.judge.finish([watching.known])
+    return watching.said
+
+
+def test_sleeping_between_steps(tmp_path):
+    """In every step; no line of this made-up program is named for it, so the samples that found it still tell the line."""
+    assert sleeping(tmp_path, steps_on=True) == [("slow-step", Severity.WARNING, 12)]
+
+
+def test_sleeping_after_training_is_over(tmp_path):
+    """The accept twin: training has ended, and the program waits for an upload."""
+    assert sleeping(tmp_path, steps_on=False) in ([], [("run-hangs", Severity.WARNING, 12)])
+
+
+def test_sleeping_where_no_line_can_be_seen(tmp_path):
+    """Without py-spy the sleep is found all the same, and the finding says why it has no line."""
+    watching = Watching(tmp_path, SLEEP, Doing.ASLEEP)
+    watching.unseen = "py-spy is not installed: pip install 'truerun[stacks]'"
+    for _ in range(60):
+        watching.steps(1).pass_time(0.5, computes=0.1)
+    assert {said[:2] for said in watching.said} == {("slow-step", Severity.WARNING)}
+    assert "py-spy is not installed" in watching.found[0].message

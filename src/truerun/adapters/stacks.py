@@ -27,7 +27,11 @@ _FRAME = re.compile(r"(.*) \((.*):(\d+)\)")
 
 
 class Unseen(Exception):
-    """The stack could not be read; the text says why."""
+    """The stack could not be read; the text says why. `lasting` where trying again is no use."""
+
+    def __init__(self, why: str, *, lasting: bool = False) -> None:
+        super().__init__(why)
+        self.lasting = lasting
 
 
 def sampler() -> str | None:
@@ -74,7 +78,7 @@ def sample_still(pid: int, thread: int, *, times: int) -> Stacks:
 def _run(*words: str, seconds: float) -> str:
     program = sampler()
     if program is None:
-        raise Unseen("py-spy is not installed: pip install 'truerun[stacks]'")
+        raise Unseen("py-spy is not installed: pip install 'truerun[stacks]'", lasting=True)
     try:
         done = subprocess.run(
             [program, *words], stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds + SLACK_SECONDS, check=False
@@ -83,7 +87,8 @@ def _run(*words: str, seconds: float) -> str:
         raise Unseen(f"py-spy did not answer: {error}"[:200]) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise Unseen(f"py-spy: {said[0][:160] if said else 'no answer'}")
+        why = said[0][:160] if said else "no answer"
+        raise Unseen(f"py-spy: {why}", lasting="ermission" in done.stderr.decode(errors="replace"))
     return done.stdout[:MAX_OUTPUT_BYTES].decode(errors="replace")
 
 

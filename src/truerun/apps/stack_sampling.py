@@ -23,6 +23,7 @@ LOOK_SECONDS = 0.04
 SAMPLE_SECONDS, SAMPLE_RATE = 1, 40
 SHARE, SHARE_LATER = 0.1, 0.02
 SOON, MANY = 3, 40
+FAILURES = 4
 ASLEEP_IN_A_ROW = 2
 STILL_IN_A_ROW = 6
 PLAIN_SAMPLINGS, STILL_SAMPLES = 1, 12
@@ -34,8 +35,9 @@ class Seen:
 
     pid: int
     thread: int
-    looks: int = 0
-    counts: Counter[Doing] = field(default_factory=Counter)
+    step: int = 0
+    between_steps: Counter[Doing] = field(default_factory=Counter)
+    since_step: Counter[Doing] = field(default_factory=Counter)
     in_a_row: tuple[Doing, int] = (Doing.RUNNING, 0)
     first_asleep_step: int = 0
     stopped_at: float | None = None
@@ -49,8 +51,20 @@ class Seen:
 
     @property
     def asleep(self) -> Looks:
-        """The looks and how many of them found it asleep."""
-        return Looks(looks=self.looks, slept=self.counts[Doing.ASLEEP], since_step=self.first_asleep_step)
+        """The looks and how many of them found it asleep; those after the last step do not count: training may be over."""
+        counts = self.between_steps
+        return Looks(looks=sum(counts.values()), slept=counts[Doing.ASLEEP], since_step=self.first_asleep_step)
+
+    @property
+    def was_asleep(self) -> bool:
+        """Whether any look found it asleep."""
+        return self.first_asleep_step > 0
+
+    @property
+    def sleeps_most(self) -> bool:
+        """Whether what it waits for is a sleep more often than anything else."""
+        counts = self.between_steps + self.since_step
+        return counts[Doing.ASLEEP] > counts[Doing.WAITING]
 
 
 class Looker:
@@ -69,6 +83,7 @@ class Looker:
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._busy_until = 0.0
+        self._failures = 0
         self._looking: threading.Thread | None = None
         self._sampling: threading.Thread | None = None
 
@@ -107,11 +122,13 @@ class Looker:
         for pid, step in list(self._steps.items()):
             seen = self.seen[pid]
             doing = self._observe(pid, seen.thread)
-            seen.looks += 1
-            seen.counts[doing] += 1
+            if step != seen.step:
+                seen.between_steps.update(seen.since_step)
+                seen.step, seen.since_step = step, Counter()
+            seen.since_step[doing] += 1
             seen.in_a_row = (doing, seen.in_a_row[1] + 1 if seen.in_a_row[0] is doing else 1)
             if doing is Doing.ASLEEP and not seen.first_asleep_step:
-                seen.first_asleep_step = step
+                seen.first_asleep_step = max(1, step)
             self._note_stop(seen, doing, now)
             asleep = doing is Doing.ASLEEP and (seen.in_a_row[1] >= ASLEEP_IN_A_ROW or seen.asleep.is_much)
             if seen.wanted or asleep or (doing is Doing.WAITING and seen.in_a_row[1] == STILL_IN_A_ROW):
@@ -149,8 +166,11 @@ class Looker:
                 found = self._sample_still(seen.pid, seen.thread, times=STILL_SAMPLES)
                 with self._lock:
                     seen.still.update(found)
+            self._failures = 0
         except Unseen as error:
-            if self._observe(seen.pid, seen.thread) is not Doing.GONE:
+            # A single failure is a process that moved on while it was read, or that ended.
+            self._failures += self._observe(seen.pid, seen.thread) is not Doing.GONE
+            if error.lasting or self._failures >= FAILURES:
                 self.unseen = str(error)
 
     def stacks(self, pid: int) -> Stacks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ PHASE_FRAMES = (
     ("backward", "_engine_run_backward", "torch/autograd/graph.py"),
     ("forward", "_call_impl", "torch/nn/modules/module.py"),
 )
+_SLEEP_CALL = re.compile(r"sleep\s*\(")
 MIN_SAMPLES = 3
 MOST = 0.5
 MIN_STEPPING = 2
@@ -35,7 +37,7 @@ class Frame:
     @property
     def sleeps(self) -> bool:
         """Whether the line calls something that is named for sleeping."""
-        return "sleep" in self.text
+        return _SLEEP_CALL.search(self.text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +123,14 @@ def _places(stacks: Stacks) -> list[Place]:
 
 
 def is_library(path: str) -> bool:
-    """Whether a file belongs to the standard library or an installed package."""
-    return "site-packages/" in path or "dist-packages/" in path or "/lib/python3" in path or path.startswith("<frozen")
+    """Whether a file belongs to the standard library, an installed package or the probe."""
+    return (
+        "site-packages/" in path
+        or "truerun/adapters/pytorch/" in path
+        or "dist-packages/" in path
+        or "/lib/python3" in path
+        or path.startswith("<frozen")
+    )
 
 
 def _phase(stack: Sequence[Frame]) -> str:

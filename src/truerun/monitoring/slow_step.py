@@ -115,20 +115,20 @@ def check_wait(lost: Lost, place: Place | None, rank: int, busy: float | None, w
     """
     A warning for steps that waited unusually long and do not sleep, as far as could be seen; none for a regular pattern.
 
-    *busy* is the share of time in which something on the machine waited for a processor, None where it does not say.
-    Waiting for data is left to how the data is kept.
+    *busy* is the share of time in which something on the machine waited for a processor, None where it does not say: on a
+    busy machine the threads of one operation wait for one another, and that is nothing. Waiting for data is left to how
+    the data is kept.
     """
     phase = place.phase if place is not None and place.phase != "other" else lost.phase
-    if lost.regular or phase == "data" or lost.share < WAITED_SHARE:
+    crowded = busy is not None and busy > BUSY
+    if crowded or lost.regular or phase == "data" or lost.share < WAITED_SHARE:
         return ()
     where = f"at {place.shown}" if place is not None else f"where could not be seen: {why_unplaced}"
-    crowded = busy is not None and busy > BUSY
     return (
         RULE.finding(
             Subject(kind="run", name="waiting", key=phase),
             f"{len(lost.steps)} of the last steps waited {lost.worst_seconds:.3g} s longer than usual in the phase `{phase}`, "
-            f"{100 * lost.share:.0f} % of the time since step {lost.steps[0]}; {where}."
-            + (" The machine was busy with other work meanwhile." if crowded else ""),
+            f"{100 * lost.share:.0f} % of the time since step {lost.steps[0]}; {where}.",
             evidence={"phase": phase, "steps": list(lost.steps[:20]), "share": round(lost.share, 4), "busy": busy},
             location=Location(
                 path=place.frame.path if place else None,
@@ -136,8 +136,7 @@ def check_wait(lost: Lost, place: Place | None, rank: int, busy: float | None, w
                 step=lost.steps[0],
                 rank=rank,
             ),
-            severity=Severity.NOTE if crowded else Severity.WARNING,
-            confidence=Confidence.LOW if crowded or place is None else Confidence.MEDIUM,
+            confidence=Confidence.LOW if place is None else Confidence.MEDIUM,
             remedy="look for what the process waits for there: a lock, a disk, another process",
         ),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from types import SimpleNamespace
 
@@ -67,6 +68,7 @@ def test_nobody_listens_any_more(tmp_path):
     probe.channel.on_lost = probe.fall_silent
     assert probe.channel.open({"kind": "hello"})
     agent, _ = listener.accept()
+    assert probe.channel.agent() == os.getpid()
     weights = torch.nn.Parameter(torch.ones(3))
     optimizer = torch.optim.SGD([weights], lr=0.1)
     probe.install()
@@ -80,6 +82,7 @@ def test_nobody_listens_any_more(tmp_path):
     finally:
         probe.uninstall()
     assert probe.off
+    assert probe.channel.agent() == 0
     assert probe.steps in (3, 4)
     assert torch.allclose(weights.detach(), torch.full((3,), 1.0 - 0.1 * sum(range(1, 9))))
     probe.goodbye()

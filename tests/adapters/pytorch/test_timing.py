@@ -66,8 +66,17 @@ def test_the_phase_that_waits_is_named(tmp_path: Path, phase: str) -> None:
     found = run(tmp_path, phase, lambda: time.sleep(SLEEP))
     place = PHASES.index(phase)
     assert len(found) == STEPS - 1
-    assert all(step.waited[place] >= SLEEP * 0.9 for step in found)
+    # Not every step on a busy machine: what the probe itself waited is taken off, with its own time in the queue.
+    assert sum(step.waited[place] >= SLEEP * 0.9 for step in found) >= STEPS // 2
     assert all(step.wall[place] >= step.waited[place] for step in found)
+
+
+def test_waiting_shows_at_one_reading_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing waits the thread's clock is read once a step; a sleep then shows all the same, in the longest phase."""
+    monkeypatch.setattr(timing, "CLOSE_STEPS", 0)
+    found = run(tmp_path, "backward", lambda: time.sleep(SLEEP))
+    assert sum(max(step.waited) >= SLEEP * 0.9 for step in found) >= STEPS // 2
+    assert all(sum(waited > 0 for waited in step.waited) <= 1 for step in found)
 
 
 def test_computing_is_not_waiting(tmp_path: Path) -> None:
@@ -109,15 +118,14 @@ def test_steps_of_two_threads_are_not_mixed(tmp_path: Path) -> None:
 
 def test_worker_of_the_data_loader_killed(tmp_path: Path) -> None:
     """Somebody kills a worker: the loader's own error reaches the program as it is, and a finding names the signal."""
-    found = timing.KILLED_WORKER.search("DataLoader worker (pid 4711) is killed by signal: Killed. ")
-    assert found is not None
-    assert found.groups() == ("4711", "Killed")
     model = torch.nn.Linear(8, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def fail(index: int) -> None:
         if index == 20:
-            raise RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. ")
+            # As torch words it, once its handler of SIGCHLD has run.
+            told = RuntimeError("DataLoader worker (pid 4711) is killed by signal: Killed. ")
+            raise RuntimeError("DataLoader worker (pid(s) 4711) exited unexpectedly") from told
 
     def train() -> None:
         for x, _ in DataLoader(Rows(fail), batch_size=4):
@@ -127,4 +135,4 @@ def test_worker_of_the_data_loader_killed(tmp_path: Path) -> None:
     with watching(tmp_path) as observer, pytest.raises(RuntimeError, match="4711"):
         train()
     (finding,) = [finding for finding in observer.findings if finding.rule == "process-killed"]
-    assert (finding.evidence["signal"], finding.location.step) == ("Killed", 5)
+    assert (finding.evidence["workers"], finding.evidence["signal"], finding.location.step) == ("4711", "Killed", 5)

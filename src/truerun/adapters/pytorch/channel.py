@@ -10,6 +10,7 @@ import contextlib
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -70,6 +71,12 @@ class Channel:
             else:
                 self._pending += frame
             self._push()
+
+    def agent(self) -> int:
+        """The process that listens, as the kernel vouches for it; 0 when there is none."""
+        if self._dead or self._socket is None:
+            return 0
+        return int(struct.unpack("3i", self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0])
 
     def _push(self) -> None:
         assert self._socket is not None

@@ -167,7 +167,8 @@ class TimingJudge(Judge):
             return ()
         places = self._places.setdefault(known.pid, {})
         still = find_wait(self.looker.still(known.pid))
-        place = find_named_sleep(self.looker.stacks(known.pid)) or (still if looks.slept else None)
+        named = find_named_sleep(self.looker.stacks(known.pid)) if seen.was_asleep else None
+        place = named or (still if seen.sleeps_most else None)
         step, rank = known.place(known.steps)
         if place is None:
             self.looker.want(known.pid)
@@ -179,11 +180,11 @@ class TimingJudge(Judge):
             return check_sleep(place, looks, lost, self._known, rank=rank, step=step)
         if places:
             return ()
-        if not ended and now - since < PATIENCE_SECONDS:
-            return ()
         why = self.looker.unseen or "the run ended too soon"
         if looks.is_much:
             return check_unplaced_sleep(looks, rank, why) if ended or self.looker.unseen else ()
+        if not ended and now - since < PATIENCE_SECONDS:
+            return ()
         self._lost.pop(known.pid, None)
         if lost is None or len({pid for pid, _ in self._times}) > 1:
             return ()  # among several ranks each waits for the slowest
