@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,14 +41,14 @@ def command(folder: Path, *names: str, ranks: int = 2) -> tuple[str, ...]:
     return (sys.executable, *torchrun, str(SCRIPT), str(folder / "out"), *names)
 
 
-def run(folder: Path, *names: str, ranks: int = 2, reference: Reference | None = None, every: int | None = 1) -> WatchOutcome:
+def run(folder: Path, *names: str, ranks: int = 2, reference: Reference | None = None, **monitoring: Any) -> WatchOutcome:
     return watch(
         WatchRequest(
             command=command(folder, *names, ranks=ranks),
             cwd=folder,
             folder=folder / "run",
             output=folder / "log.txt",
-            monitoring=MonitoringSection(every=every),
+            monitoring=MonitoringSection(**{"every": 1, **monitoring}),
             reference=reference or Reference(),
         )
     )
@@ -138,9 +139,8 @@ def test_two_ranks_attacks(tmp_path: Path) -> None:
     severities = {name: of(outcome, name)[0].severity for name in names if name != "sharded_lr"}
     warned = {"never_synced", "hand_stops", "same_start"}
     assert severities == {name: Severity.WARNING if name in warned else Severity.ERROR for name in severities}
-    settings = [finding for finding in outcome.findings if finding.rule == "rank-settings-differ"]
-    assert len(settings) == 2
-    assert {finding.subject.key for finding in settings} == {"lr"}
+    (settings,) = (finding for finding in outcome.findings if finding.rule == "rank-settings-differ")
+    assert (settings.subject.key, settings.location.rank, settings.evidence["times"]) == ("lr", 1, 2)
 
 
 @pytest.mark.slow
@@ -170,3 +170,29 @@ def test_many_clean_steps_at_the_default_cost(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.steps) == (0, 5000)
     assert outcome.findings == ()
     assert outcome.effective["learned"]["ranks"] == {"together": True, "apart": False}
+
+
+@pytest.mark.slow
+def test_a_gradient_altered_before_it_is_averaged(tmp_path: Path) -> None:
+    """
+    Rank 1 of three scales its loss: after the averaging all ranks have the same. Batches given to two ranks show it.
+
+    The twins in the same launch: an honest loader, and one with dropout, of which nothing can be told.
+    """
+    outcome = run(tmp_path, "loaded", "sent_altered", ranks=3, duplicate_batches=2)
+    assert outcome.exit_code == 0, (tmp_path / "log.txt").read_text()
+    errors = [finding for finding in outcome.findings if finding.severity.rank >= Severity.WARNING.rank]
+    assert {finding.rule for finding in errors} == {"rank-gradient-differs"}
+    assert all("sent_altered" in finding.subject.key for finding in errors if finding.subject.key)
+    assert errors[-1].location.rank == 1
+    outcome = run(tmp_path, "loaded_dropout", duplicate_batches=2)
+    assert [(finding.rule, finding.severity) for finding in outcome.findings] == [("rank-gradient-differs", Severity.NOTE)]
+
+
+@pytest.mark.slow
+def test_batches_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
+    """Without the option, what the loader gives is what it gives without Truerun."""
+    assert run(tmp_path, "loaded").findings == ()
+    watched = results(tmp_path)
+    subprocess.run(command(tmp_path, "loaded"), cwd=tmp_path, check=True, capture_output=True)
+    assert results(tmp_path) == watched

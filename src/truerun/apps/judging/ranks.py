@@ -20,6 +20,7 @@ from truerun.apps.watched_run import StepRecord, WatchRequest
 from truerun.core.finding import Finding
 from truerun.monitoring import rank_settings_differ
 from truerun.monitoring.observation import Numbers, OptimizerSeen
+from truerun.monitoring.rank_gradient_differs import Answer, AuditWatch
 from truerun.monitoring.rank_look import Copies, RankLook
 from truerun.monitoring.ranks_differ import HELD_TOGETHER, RULE, CopiesWatch
 
@@ -53,13 +54,15 @@ class Launch:
     full: dict[Place, tuple[float, int, dict[int, RankLook]]] = field(default_factory=dict)
     settings: dict[Place, dict[int, tuple[Any, ...]]] = field(default_factory=dict)
     told: set[Place] = field(default_factory=set)
+    duplicates: dict[Place, dict[int, Answer]] = field(default_factory=dict)
+    audits: AuditWatch = field(default_factory=AuditWatch)
 
 
 class RanksJudge(Judge):
     """See the module."""
 
     name = "ranks"
-    kinds = frozenset({"parallel", "program", "ranks"})
+    kinds = frozenset({"parallel", "program", "ranks", "duplicate"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
@@ -74,6 +77,8 @@ class RanksJudge(Judge):
         header = frame.header
         if header["kind"] == "ranks":
             return self._look(known, frame)
+        if header["kind"] == "duplicate":
+            return self._duplicate(known, frame)
         launch, member = self._join(known, header)
         if header["kind"] == "program":
             member.programs = header
@@ -130,6 +135,21 @@ class RanksJudge(Judge):
             learned = reference.learned.get(self.name, {})
             watch = launch.watches[place] = CopiesWatch(place[1], learned, reference.learned_from, reference.same_program)
         return watch.check(step, [looks[rank] for rank in sorted(looks)], self.suspects)
+
+    def _duplicate(self, known: Process, frame: Frame) -> Findings:
+        launch, member = self.member[id(known)]
+        header, number = frame.header, int(frame.header["optimizer"])
+        answer = _parse_answer(frame, member.rank, known.place(int(header["step"]))[0], known.optimizers[number].seen)
+        place = (_signature(member, number), str(header["key"]))
+        waiting = launch.duplicates.setdefault(place, {})
+        waiting[member.rank] = answer
+        if len(waiting) < 2:
+            while len(launch.duplicates) > MAX_WAITING:
+                del launch.duplicates[next(iter(launch.duplicates))]
+            return ()
+        del launch.duplicates[place]
+        one, other = sorted(waiting.values(), key=lambda answer: answer.rank)
+        return launch.audits.check(one, other)
 
     # Hyperparameters and programs.
 
@@ -252,3 +272,23 @@ def _parse_look(frame: Frame, rank: int, which: list[int], shares: Mapping[str, 
 
 def _settings(groups: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     return tuple(tuple(sorted((str(name), str(value)) for name, value in group.items())) for group in groups)
+
+
+def _parse_answer(frame: Frame, rank: int, step: int, seen: OptimizerSeen) -> Answer:
+    header = frame.header
+    arrays = {name: np.frombuffer(data, f"<{kind}").astype(np.float64) for name, (kind, data) in frame.buffers.items()}
+    tensors = len(header["tensors"])
+    values = arrays["l"].reshape(tensors, -1)
+    if not tensors or not values.size or len(arrays["l.sum"]) != tensors or len(arrays["p.sum"]) != tensors:
+        raise ValueError("an answer that is not of the form it should have")
+    return Answer(
+        rank=rank,
+        step=step,
+        rows=str(header["rows"]),
+        inputs=tuple(map(int, header["inputs"])),
+        random=bool(header["random"]),
+        names=tuple(seen.names[tensor] for tensor in header["tensors"]),
+        parameters=arrays["p.sum"],
+        sums=arrays["l.sum"],
+        values=values,
+    )

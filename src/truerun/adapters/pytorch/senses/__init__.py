@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from truerun.adapters.pytorch.sense import Sense
+from truerun.adapters.pytorch.senses.duplicate_batches import DuplicateBatches
 from truerun.adapters.pytorch.senses.ranks import Ranks
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = (Ranks,)
+SENSES: tuple[type[Sense], ...] = (Ranks, DuplicateBatches)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:

@@ -7,6 +7,7 @@ agent gives to all ranks for sixteen steps at a time. Buffers are not read: runn
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -310,7 +311,7 @@ class Ranks(Sense):
                 taken += [math.nan] * len(index)
             else:
                 taken += torch.take(parallel.local(read).detach(), index).tolist()
-        return _floats(taken)
+        return packed(taken)
 
 
 def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
@@ -320,8 +321,8 @@ def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) ->
     Of a tensor of more than STRETCH elements one stretch is read, which *window* (of 2**64) chooses; in time all are.
     """
     usable = [i for i in which if read[i] is not None and parallel.comparable(read[i], tensors[i])]
-    sums = dict(zip(usable, _totals([parallel.local(read[i]) for i in usable], window), strict=True))
-    return _floats([float(sums.get(i, NONE if read[i] is None else ODD)) for i in which])
+    sums = dict(zip(usable, checksums([parallel.local(read[i]) for i in usable], window), strict=True))
+    return packed([float(sums.get(i, NONE if read[i] is None else ODD)) for i in which])
 
 
 def _state_sums(optimizer: Any, tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
@@ -335,12 +336,13 @@ def _state_sums(optimizer: Any, tensors: list[Any], which: list[int], window: in
                 held.append(here)
                 owner.append(i)
     total: dict[int, int] = {}
-    for i, part in zip(owner, _totals(held, window), strict=True):
+    for i, part in zip(owner, checksums(held, window), strict=True):
         total[i] = (31 * total.get(i, 0) + part) & MASK
-    return _floats([float(total.get(i, NONE)) for i in which])
+    return packed([float(total.get(i, NONE)) for i in which])
 
 
-def _totals(tensors: list[Any], window: int) -> list[int]:
+def checksums(tensors: list[Any], window: int) -> list[int]:
+    """The sum of the bits of each of *tensors*, or of the stretch of it that *window* chooses."""
     sums = [_sum(tensor.detach(), window) for tensor in tensors]
     together = len({(total.device, total.dtype) for total in sums}) == 1
     return [int(total) & MASK for total in (torch.stack(sums).tolist() if together else sums)]
@@ -356,13 +358,15 @@ def _sum(tensor: Any, window: int) -> Any:
     return tensor.view(BITS[size]).sum(dtype=torch.int64 if size == 8 else torch.int32)
 
 
-def _floats(numbers: list[float]) -> tuple[str, bytes]:
+def packed(numbers: list[float]) -> tuple[str, bytes]:
+    """A buffer of *numbers*."""
     return "f8", struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def _unless_compiled(original: Callable[..., Any], sense: Ranks, look: Look) -> Callable[..., Any]:
     """*original* with a call of *look* after it; torch.compile sees *original* alone."""
 
+    @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return original(*args, **kwargs)
