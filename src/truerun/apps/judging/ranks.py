@@ -22,7 +22,7 @@ from truerun.monitoring import rank_settings_differ
 from truerun.monitoring.observation import Numbers, OptimizerSeen
 from truerun.monitoring.rank_gradient_differs import Answer, AuditWatch
 from truerun.monitoring.rank_look import Copies, RankLook
-from truerun.monitoring.ranks_differ import HELD_TOGETHER, RULE, CopiesWatch
+from truerun.monitoring.ranks_differ import HELD_TOGETHER, RULE, CopiesWatch, check_steps
 
 MAX_WAITING = 256
 MAX_RANKS = 4096
@@ -42,6 +42,8 @@ class Member:
     shares: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     programs: Mapping[str, Any] | None = None
     steps: Counter[int] = field(default_factory=Counter)
+    epochs: Counter[Place] = field(default_factory=Counter)
+    joined: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +56,7 @@ class Launch:
     full: dict[Place, tuple[float, int, dict[int, RankLook]]] = field(default_factory=dict)
     settings: dict[Place, dict[int, tuple[Any, ...]]] = field(default_factory=dict)
     told: set[Place] = field(default_factory=set)
+    samplers: dict[Place, dict[int, tuple[int, int, int]]] = field(default_factory=dict)
     duplicates: dict[Place, dict[int, Answer]] = field(default_factory=dict)
     audits: AuditWatch = field(default_factory=AuditWatch)
 
@@ -62,7 +65,7 @@ class RanksJudge(Judge):
     """See the module."""
 
     name = "ranks"
-    kinds = frozenset({"parallel", "program", "ranks", "duplicate"})
+    kinds = frozenset({"parallel", "program", "ranks", "sampler", "duplicate"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
@@ -80,6 +83,8 @@ class RanksJudge(Judge):
         if header["kind"] == "duplicate":
             return self._duplicate(known, frame)
         launch, member = self._join(known, header)
+        if header["kind"] == "sampler":
+            return self._sampled(launch, member, header)
         if header["kind"] == "program":
             member.programs = header
             return ()
@@ -106,6 +111,7 @@ class RanksJudge(Judge):
         number = int(frame.header["optimizer"])
         shares, seen = member.shares[number], known.optimizers[number].seen
         found: Findings = ()
+        member.joined = member.joined or int(frame.header["era"]) > 0
         for copies, which in _shared(shares, seen, frame.header["tensors"]):
             look = _parse_look(frame, member.rank, which, shares)
             at = int(frame.header["own_step"]) - look.base
@@ -135,6 +141,19 @@ class RanksJudge(Judge):
             learned = reference.learned.get(self.name, {})
             watch = launch.watches[place] = CopiesWatch(place[1], learned, reference.learned_from, reference.same_program)
         return watch.check(step, [looks[rank] for rank in sorted(looks)], self.suspects)
+
+    def _sampled(self, launch: Launch, member: Member, header: Mapping[str, Any]) -> Findings:
+        like, (part, seed, epoch) = tuple(header["like"]), map(int, header["read"])
+        member.epochs[like] += 1
+        place = (*like, member.epochs[like])
+        read = launch.samplers.setdefault(place, {})
+        read[member.rank] = part, seed, epoch
+        while len(launch.samplers) > MAX_WAITING:
+            del launch.samplers[next(iter(launch.samplers))]
+        if len(read) < max(2, min(int(header["world"]), int(header["local"]))):
+            return ()
+        launch.samplers.pop(place, None)
+        return rank_settings_differ.check_samplers(read, shuffled=bool(like[1]))
 
     def _duplicate(self, known: Process, frame: Frame) -> Findings:
         launch, member = self.member[id(known)]
@@ -205,8 +224,22 @@ class RanksJudge(Judge):
 
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Judge what is left."""
+        found: Findings = ()
+        for launch in self.launches.values():
+            for place in list(launch.full):
+                found += self._judge(launch, place)
+            found += self._compare_steps(launch)
+        return found
+
+    def _compare_steps(self, launch: Launch) -> Findings:
+        """Compare the steps of ranks that train together for certain, and that all came to an ordinary end."""
+        counted: dict[Place, dict[int, int]] = {}
+        for member in launch.members.values():
+            for number, shares in member.shares.items():
+                if len(shares["peers"]) > 1 and member.known.bye is not None and not member.joined:
+                    counted.setdefault((_signature(member, number), *shares["peers"]), {})[member.rank] = member.steps[number]
         return tuple(
-            finding for launch in self.launches.values() for place in list(launch.full) for finding in self._judge(launch, place)
+            finding for place, steps in counted.items() if len(steps) > 1 for finding in check_steps(steps, str(place[0][0]))
         )
 
     def learned(self) -> Mapping[str, Any]:

@@ -170,7 +170,7 @@ class DuplicateBatches(Sense):
 def _seen_by(sampler: Any, rank: int) -> Any:
     """The batches that *rank* gets, from the same sampler."""
     source = copy.copy(sampler.sampler)
-    source.rank = rank
+    source.rank, source.of_another_rank = rank, True
     return torch.utils.data.BatchSampler(source, sampler.batch_size, sampler.drop_last)
 
 

@@ -96,6 +96,7 @@ class Ranks(Sense):
         self.wrap(wrapper, "register_comm_hook", after=lambda module, _, hook: self.wrappers.hooked(module, hook))
         self.wrap(Join, "__exit__", after=self._joined)
         self.wrap(averagers.PeriodicModelAverager, "average_parameters", after=self._averaged)
+        self.wrap(torch.utils.data.DistributedSampler, "__iter__", before=self._sampled)
         for name in ("all_reduce", "broadcast"):
             self.probe.replace(torch.distributed, name, lambda original: _unless_compiled(original, self, self._collective))
 
@@ -129,6 +130,16 @@ class Ranks(Sense):
                 self.probe.note("ranks_averaged")
                 followed.averaged += 1
 
+    def _sampled(self, sampler: Any) -> None:
+        """An epoch begins: which part of the data this rank reads, and in what order."""
+        place = parallel.place()
+        if place is None or sampler.num_replicas != place[1] or getattr(sampler, "of_another_rank", False):
+            return
+        header = {"launch": parallel.launch(), "rank": place[0], "world": place[1], "local": _local_ranks(place[1])}
+        like = [len(sampler.dataset), bool(sampler.shuffle), bool(sampler.drop_last)]
+        read = [int(sampler.rank), int(sampler.seed), int(sampler.epoch)]
+        self.probe.channel.send({"kind": "sampler", **header, "like": like, "read": read})
+
     # The optimizers.
 
     def new_optimizer(self, watched: Watched, optimizer: Any) -> None:
@@ -153,9 +164,8 @@ class Ranks(Sense):
                 "optimizer": watched.number,
                 "rank": rank,
                 "world": world,
-                "local": int(os.environ.get("LOCAL_WORLD_SIZE") or world),
+                "local": _local_ranks(world),
                 "launch": parallel.launch(),
-                "seed": str(torch.initial_seed()),
                 "peers": parallel.peers(watched.tensors, copies),
                 "copies": [[copy.ranks, copy.why] for copy in distinct],
                 "of": [distinct.index(copy) for copy in copies],
@@ -205,7 +215,10 @@ class Ranks(Sense):
         _, secret, gap = followed.secret
         nonce = hashlib.blake2b(step.to_bytes(8, "big"), key=secret, digest_size=16).digest()
         followed.mark, followed.window = nonce[-4:].hex(), int.from_bytes(nonce[4:12], "big")
-        followed.due = step <= FIRST_LOOKS or int.from_bytes(nonce[:4], "big") % gap == 0
+        # One look in each stretch of *gap* steps, somewhere in it, so that no stretch goes by without.
+        stretch, within = divmod(step % BLOCK_STEPS, gap)
+        drawn = hashlib.blake2b(b"when" + stretch.to_bytes(2, "big"), key=secret, digest_size=4).digest()
+        followed.due = step <= FIRST_LOOKS or int.from_bytes(drawn, "big") % gap == within
         if followed.due:
             self._draw(followed, nonce)
 
@@ -312,6 +325,11 @@ class Ranks(Sense):
             else:
                 taken += torch.take(parallel.local(read).detach(), index).tolist()
         return packed(taken)
+
+
+def _local_ranks(world: int) -> int:
+    """How many of *world* ranks run on this machine, as far as the launcher says."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or world)
 
 
 def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
