@@ -41,9 +41,17 @@ def process(rank: int, names: tuple[str, ...] = ("first", "last")) -> Process:
     return known
 
 
-def parallel(rank: int, why: str = "ddp", world: int = 2) -> Frame:
+def parallel(rank: int, why: str = "ddp", world: int = 2, local: tuple[int, int] | None = None) -> Frame:
     ranks = list(range(world))
-    header = {"optimizer": 0, "rank": rank, "world": world, "local": world, "launch": "here", "peers": ranks, "hooks": []}
+    header = {
+        "optimizer": 0,
+        "rank": rank,
+        "world": world,
+        "local": list(local or (0, world)),
+        "launch": "here",
+        "peers": ranks,
+        "hooks": [],
+    }
     return Frame({"kind": "parallel", **header, "copies": [[ranks, why]], "of": [0, 0]})
 
 
@@ -165,3 +173,28 @@ def test_memory_is_bounded(judge):
     feed(judge, ranks[:1], range(1, 5000))
     (launch,) = judge.launches.values()
     assert len(launch.looks) <= 256
+
+
+def test_two_machines(judge):
+    """Ranks 2 and 3 of four run here: they are compared with each other, and nobody waits for the other two."""
+    ranks = [process(rank) for rank in (2, 3)]
+    for known in ranks:
+        judge.take(known, parallel(known.rank or 0, world=4, local=(2, 2)))
+    (finding,) = feed(judge, ranks, range(1, 20), wrong=3, first_wrong=7)
+    assert finding.evidence["ranks"] == [2, 3]
+
+
+def program(rank: int, code: str = "aa", world: int = 4) -> Frame:
+    header = {"kind": "program", "rank": rank, "launch": "here", "local": [0, world]}
+    return Frame({**header, "arguments": ["train.py"], "code": {"__main__": code}, "settings": {"threads": 1}})
+
+
+@pytest.mark.parametrize("odd", [3, None])
+def test_the_last_rank_runs_other_code(judge, odd):
+    """Programs are compared once all ranks of the machine have shown theirs, so that the last is not left out."""
+    found: list[Any] = []
+    for rank in range(4):
+        known = process(rank)
+        judge.take(known, program(rank, "bb" if rank == odd else "aa"))
+        found += judge.take(known, parallel(rank, world=4))
+    assert [(finding.rule, finding.location.rank) for finding in found] == ([] if odd is None else [("rank-settings-differ", 3)])

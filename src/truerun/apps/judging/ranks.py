@@ -37,8 +37,7 @@ class Member:
 
     known: Process
     rank: int
-    world: int
-    local: int
+    local: range
     shares: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     programs: Mapping[str, Any] | None = None
     steps: Counter[int] = field(default_factory=Counter)
@@ -101,8 +100,8 @@ class RanksJudge(Judge):
             launch = self.launches[str(header["launch"])] = Launch()
         if len(launch.members) >= MAX_RANKS:
             raise ValueError("more ranks than can be followed")
-        world = int(header.get("world", 0))
-        member = launch.members[rank] = Member(known, rank, world, int(header.get("local", 0)))
+        first, count = map(int, header["local"])
+        member = launch.members[rank] = Member(known, rank, range(first, first + count))
         self.member[id(known)] = launch, member
         return launch, member
 
@@ -117,9 +116,12 @@ class RanksJudge(Judge):
             at = int(frame.header["own_step"]) - look.base
             drawn = (str(frame.header["mark"]), *look.tensor_of)
             place = (_signature(member, number), copies, int(frame.header["era"]), at, drawn)
+            expected = _here(member, copies.ranks)
+            if expected < 2:
+                continue
             waiting = launch.looks.setdefault(place, {})
             waiting[member.rank] = look
-            if len(waiting) >= min(len(copies.ranks), max(1, int(shares["local"]))):
+            if len(waiting) >= expected:
                 del launch.looks[place]
                 found += self._full(launch, (*place[:2],), known.place(int(frame.header["step"]))[0], waiting)
         while len(launch.looks) > MAX_WAITING:
@@ -150,7 +152,7 @@ class RanksJudge(Judge):
         read[member.rank] = part, seed, epoch
         while len(launch.samplers) > MAX_WAITING:
             del launch.samplers[next(iter(launch.samplers))]
-        if len(read) < max(2, min(int(header["world"]), int(header["local"]))):
+        if len(read) < max(2, len(member.local)):
             return ()
         launch.samplers.pop(place, None)
         return rank_settings_differ.check_samplers(read, shuffled=bool(like[1]))
@@ -180,12 +182,12 @@ class RanksJudge(Judge):
         number = record.optimizer
         member.steps[number] += 1
         peers = member.shares.get(number, {}).get("peers", ())
-        if len(peers) < 2:
+        if _here(member, peers) < 2:
             return ()
         place = (_signature(member, number), tuple(peers), member.steps[number])
         here = launch.settings.setdefault(place, {})
         here[member.rank] = _settings(known.optimizers[number].now)
-        if len(here) < min(len(peers), max(1, int(member.shares[number]["local"]))):
+        if len(here) < _here(member, peers):
             while len(launch.settings) > MAX_WAITING * 16:
                 del launch.settings[next(iter(launch.settings))]
             return ()
@@ -200,7 +202,7 @@ class RanksJudge(Judge):
         peers = {rank for shares in member.shares.values() for rank in shares["peers"]}
         others = [launch.members[rank] for rank in sorted(peers) if rank in launch.members]
         shown = {other.rank: other.programs for other in others if other.programs is not None and other.shares}
-        if len(shown) < min(len(peers), max(1, member.local)) or ("program",) in launch.told or len(shown) < 2:
+        if len(shown) < max(2, _here(member, peers)) or ("program",) in launch.told:
             return ()
         launch.told.add(("program",))
         return rank_settings_differ.check_programs(shown)
@@ -261,6 +263,11 @@ SUSPECT = {
     "step-skipped": "it left out a step",
 }
 assert RULE.id not in SUSPECT
+
+
+def _here(member: Member, ranks: Iterable[int]) -> int:
+    """How many of *ranks* run on this machine."""
+    return sum(rank in member.local for rank in ranks)
 
 
 def _signature(member: Member, number: int) -> Place:

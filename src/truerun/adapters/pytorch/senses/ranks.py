@@ -135,7 +135,7 @@ class Ranks(Sense):
         place = parallel.place()
         if place is None or sampler.num_replicas != place[1] or getattr(sampler, "of_another_rank", False):
             return
-        header = {"launch": parallel.launch(), "rank": place[0], "world": place[1], "local": _local_ranks(place[1])}
+        header = {"launch": parallel.launch(), "rank": place[0], "world": place[1], "local": _local_ranks(*place)}
         like = [len(sampler.dataset), bool(sampler.shuffle), bool(sampler.drop_last)]
         read = [int(sampler.rank), int(sampler.seed), int(sampler.epoch)]
         self.probe.channel.send({"kind": "sampler", **header, "like": like, "read": read})
@@ -150,7 +150,8 @@ class Ranks(Sense):
             return
         if self.place is None:
             self.place = place
-            self.probe.channel.send({"kind": "program", "rank": place[0], "launch": parallel.launch(), **describe_program()})
+            header = {"rank": place[0], "launch": parallel.launch(), "local": _local_ranks(*place)}
+            self.probe.channel.send({"kind": "program", **header, **describe_program()})
         self._follow(watched, optimizer)
 
     def _follow(self, watched: Watched, optimizer: Any) -> None:
@@ -164,7 +165,7 @@ class Ranks(Sense):
                 "optimizer": watched.number,
                 "rank": rank,
                 "world": world,
-                "local": _local_ranks(world),
+                "local": _local_ranks(rank, world),
                 "launch": parallel.launch(),
                 "peers": parallel.peers(watched.tensors, copies),
                 "copies": [[copy.ranks, copy.why] for copy in distinct],
@@ -327,9 +328,10 @@ class Ranks(Sense):
         return packed(taken)
 
 
-def _local_ranks(world: int) -> int:
-    """How many of *world* ranks run on this machine, as far as the launcher says."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or world)
+def _local_ranks(rank: int, world: int) -> list[int]:
+    """[first, number] of the ranks that run on this machine, as far as the launcher says."""
+    count, own = os.environ.get("LOCAL_WORLD_SIZE", ""), os.environ.get("LOCAL_RANK", "")
+    return [rank - int(own), int(count)] if count.isdigit() and own.isdigit() else [0, world]
 
 
 def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
