@@ -227,6 +227,25 @@ def shard_copies(model):
     return shard(model, init_device_mesh("cpu", (2, dist.get_world_size() // 2), mesh_dim_names=("copies", "shards")))
 
 
+def from_loader(name, *, factor=1.0, dropout=0.0, epochs=3, **own):
+    """Batches come from a DataLoader over a DistributedSampler; rank 1 multiplies its loss, which nobody sees after the averaging."""
+    torch.manual_seed(0)
+    model = nn.Sequential()
+    model.add_module(name, layers(dropout=dropout))
+    wrapped, optimizer = DistributedDataParallel(model), adamw(model)
+    rows = torch.utils.data.TensorDataset(torch.randn(96, 16), torch.randint(5, (96,)))
+    sampler = torch.utils.data.DistributedSampler(rows, **own)
+    loader = torch.utils.data.DataLoader(rows, batch_size=4, sampler=sampler)
+    for epoch in range(epochs):
+        sampler.set_epoch(epoch)
+        for x, y in loader:
+            loss = nn.functional.cross_entropy(wrapped(x), y)
+            (loss * factor if rank() == 1 else loss).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            OUT.append(loss.item().hex())
+
+
 def decay(step, _, optimizer):
     """A torch scheduler, the same on all ranks."""
     if step == 1:
@@ -267,7 +286,12 @@ SCENARIOS = {
     "independent": independent,
     "scheduled": lambda: train("scheduled", after=decay),
     "long": lambda: train("long", steps=5000),
+    "loaded": lambda: from_loader("loaded"),
+    "loaded_dropout": lambda: from_loader("loaded_dropout", dropout=0.1),
     # Something is.
+    "own_seed": lambda: from_loader("own_seed", epochs=1, seed=rank()),
+    "one_part": lambda: from_loader("one_part", epochs=1, rank=0, num_replicas=dist.get_world_size()),
+    "sent_altered": lambda: from_loader("sent_altered", factor=0.99),
     "scaled": lambda: train("scaled", before=on_one_rank(scaled(0.99))),
     "flipped": lambda: train("flipped", make=sgd, before=on_one_rank(scaled(-1.0))),
     "noised": lambda: train("noised", before=on_one_rank(noised)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,7 @@ TWINS = (
     "sharded_copies",
     "independent",
     "scheduled",
+    "loaded",
 )
 
 
@@ -40,14 +42,14 @@ def command(folder: Path, *names: str, ranks: int = 2) -> tuple[str, ...]:
     return (sys.executable, *torchrun, str(SCRIPT), str(folder / "out"), *names)
 
 
-def run(folder: Path, *names: str, ranks: int = 2, reference: Reference | None = None, every: int | None = 1) -> WatchOutcome:
+def run(folder: Path, *names: str, ranks: int = 2, reference: Reference | None = None, **monitoring: Any) -> WatchOutcome:
     return watch(
         WatchRequest(
             command=command(folder, *names, ranks=ranks),
             cwd=folder,
             folder=folder / "run",
             output=folder / "log.txt",
-            monitoring=MonitoringSection(every=every),
+            monitoring=MonitoringSection(**{"every": 1, **monitoring}),
             reference=reference or Reference(),
         )
     )
@@ -132,15 +134,16 @@ def test_the_majority_names_the_rank(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_attacks(tmp_path: Path) -> None:
     """The same with two ranks, and the bugs of the field: wrapper bypassed, hooks lost, never leaving no_sync, sharded learning rates."""
-    names = (*ATTACKS, "moved", "never_synced", "hand_stops", "same_start", "sharded_lr")
+    names = (*ATTACKS, "moved", "never_synced", "hand_stops", "same_start", "sharded_lr", "own_seed", "one_part")
     outcome = run(tmp_path, *names)
     assert outcome.exit_code == 0, (tmp_path / "log.txt").read_text()
-    severities = {name: of(outcome, name)[0].severity for name in names if name != "sharded_lr"}
+    severities = {name: of(outcome, name)[0].severity for name in names[:-3]}
     warned = {"never_synced", "hand_stops", "same_start"}
     assert severities == {name: Severity.WARNING if name in warned else Severity.ERROR for name in severities}
-    settings = [finding for finding in outcome.findings if finding.rule == "rank-settings-differ"]
-    assert len(settings) == 2
-    assert {finding.subject.key for finding in settings} == {"lr"}
+    settings, order, part = (finding for finding in outcome.findings if finding.rule == "rank-settings-differ")
+    assert (order.subject.key, order.severity) == ("order", Severity.WARNING)
+    assert (part.subject.name, part.severity) == ("DistributedSampler", Severity.ERROR)
+    assert (settings.subject.key, settings.location.rank, settings.evidence["times"]) == ("lr", 1, 2)
 
 
 @pytest.mark.slow
@@ -152,6 +155,36 @@ def test_processes_that_torch_spawns(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.ranks) == (0, 2)
     (finding,) = (finding for finding in outcome.findings if finding.rule in OURS)
     assert (finding.location.step, finding.location.rank) == (14 + 6, 1)
+
+
+TWO_VERSIONS = """
+import os, sys, torch
+sys.path.insert(0, f"version{os.environ['RANK'] if len(sys.argv) > 2 else 0}")
+import network
+torch.distributed.init_process_group("gloo")
+model = torch.nn.parallel.DistributedDataParallel(network.make())
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for _ in range(5):
+    optimizer.zero_grad(); model(torch.randn(4, 8)).sum().backward(); optimizer.step()
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", [("--lr=1", "two"), ("--lr=1",)], ids=["two versions", "one version"])
+def test_one_rank_runs_other_code(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """Approve A, run B on one rank: rank 1 imports another version of a module; with one version nothing is found."""
+    (tmp_path / "train.py").write_text(TWO_VERSIONS)
+    for rank in (0, 1):
+        (tmp_path / f"version{rank}").mkdir()
+        (tmp_path / f"version{rank}" / "network.py").write_text(
+            f"import torch\ndef make(): return torch.nn.Linear(8, 3)  # {rank}\n"
+        )
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", "train.py", *words)
+    outcome = watch(WatchRequest(command=(sys.executable, *torchrun), cwd=tmp_path, folder=tmp_path / "run"))
+    assert outcome.exit_code == 0
+    found = [(finding.rule, finding.subject.kind, finding.subject.name) for finding in outcome.findings]
+    assert found == ([("rank-settings-differ", "code", "network")] if len(words) == 2 else [])
 
 
 @pytest.mark.slow
@@ -170,3 +203,29 @@ def test_many_clean_steps_at_the_default_cost(tmp_path: Path) -> None:
     assert (outcome.exit_code, outcome.steps) == (0, 5000)
     assert outcome.findings == ()
     assert outcome.effective["learned"]["ranks"] == {"together": True, "apart": False}
+
+
+@pytest.mark.slow
+def test_a_gradient_altered_before_it_is_averaged(tmp_path: Path) -> None:
+    """
+    Rank 1 of three scales its loss: after the averaging all ranks have the same. Batches given to two ranks show it.
+
+    The twins in the same launch: an honest loader, and one with dropout, of which nothing can be told.
+    """
+    outcome = run(tmp_path, "loaded", "sent_altered", ranks=3, duplicate_batches=2)
+    assert outcome.exit_code == 0, (tmp_path / "log.txt").read_text()
+    errors = [finding for finding in outcome.findings if finding.severity.rank >= Severity.WARNING.rank]
+    assert {finding.rule for finding in errors} == {"rank-gradient-differs"}
+    assert all("sent_altered" in finding.subject.key for finding in errors if finding.subject.key)
+    assert errors[-1].location.rank == 1
+    outcome = run(tmp_path, "loaded_dropout", duplicate_batches=2)
+    assert [(finding.rule, finding.severity) for finding in outcome.findings] == [("rank-gradient-differs", Severity.NOTE)]
+
+
+@pytest.mark.slow
+def test_batches_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
+    """Without the option, what the loader gives is what it gives without Truerun."""
+    assert run(tmp_path, "loaded").findings == ()
+    watched = results(tmp_path)
+    subprocess.run(command(tmp_path, "loaded"), cwd=tmp_path, check=True, capture_output=True)
+    assert results(tmp_path) == watched

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from truerun.core.finding import Severity
-from truerun.monitoring.rank_settings_differ import check_hyperparameters, check_programs
+from truerun.monitoring.rank_settings_differ import check_hyperparameters, check_programs, check_samplers
 
 
 def groups(lr: str = "0.01", decay: str = "0.1"):
@@ -75,3 +75,19 @@ def test_settings_that_numbers_depend_on():
     """Another number of threads, or a library preloaded on one rank alone."""
     found = check_programs({0: program(), 1: program(threads=8), 2: program(LD_PRELOAD="/tmp/x.so")})
     assert {(finding.subject.name, finding.location.rank) for finding in found} == {("threads", 1), ("LD_PRELOAD", 2)}
+
+
+def test_two_ranks_read_the_same_part():
+    """The sampler was given the same rank everywhere: half of the data is read twice, the other half never."""
+    (finding,) = check_samplers({0: (0, 7, 0), 1: (0, 7, 0)}, shuffled=True)
+    assert (finding.severity, finding.subject.kind) == (Severity.ERROR, "data")
+    assert "0 on rank 0, 1" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("other", "shuffled", "expected"), [((1, 8, 0), True, 1), ((1, 7, 1), True, 1), ((1, 8, 0), False, 0), ((1, 7, 0), True, 0)]
+)
+def test_orders_of_the_data(other, shuffled, expected):
+    """Another seed or epoch on one rank divides the data otherwise; without shuffling it does not matter."""
+    found = check_samplers({0: (0, 7, 0), 1: other}, shuffled=shuffled)
+    assert [finding.severity for finding in found] == [Severity.WARNING] * expected

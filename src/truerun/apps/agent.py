@@ -119,6 +119,7 @@ def probe_variables(request: WatchRequest) -> dict[str, str]:
         overhead=request.monitoring.overhead,
         every=request.monitoring.every,
         coordinates=request.monitoring.coordinates,
+        duplicate_batches=request.monitoring.duplicate_batches,
         stop_after=request.stop_after,
         replay_key=request.replay_key,
         declared=to_json({name: value for name, value in request.reference.values.items() if name != "groups"}),

@@ -85,12 +85,17 @@ class OutputsSection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringSection:
-    """`[monitoring]`: `overhead` is the share of run time that watching may cost; `every` overrides it (1 = every step)."""
+    """
+    `[monitoring]`: `overhead` is the share of run time that watching may cost; `every` overrides it (1 = every step).
+
+    Of `duplicate_batches` batches about one is given to two ranks, to compare what they make of it; 0 changes nothing.
+    """
 
     overhead: float = 0.02
     every: int | None = None
     coordinates: int = 256
     between_steps: str = "forbidden"
+    duplicate_batches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

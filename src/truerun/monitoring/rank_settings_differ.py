@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Any
 
 from truerun.core.finding import Confidence, Finding, Location, Severity, Subject
@@ -65,6 +66,24 @@ def check_programs(programs: Mapping[int, Mapping[str, Any]]) -> tuple[Finding, 
     return tuple(found)
 
 
+def check_samplers(read: Mapping[int, tuple[int, int, int]], *, shuffled: bool) -> tuple[Finding, ...]:
+    """Findings when ranks *read* (rank to part, seed, epoch of their DistributedSampler) the same part, or of different orders."""
+    parts = {rank: part for rank, (part, _, _) in read.items()}
+    subject = Subject(kind="data", name="DistributedSampler")
+    found: list[Finding] = []
+    if len(set(parts.values())) < len(parts):
+        words = "Ranks read the same part of the data, and other parts are read by nobody: part "
+        held = {rank: str(part) for rank, part in parts.items()}
+        found.append(_finding(subject, words, held, confidence=Confidence.HIGH, named=False))
+    orders = {rank: f"seed {seed}, epoch {epoch}" for rank, (_, seed, epoch) in read.items()}
+    if shuffled and len(set(orders.values())) > 1:
+        words = "The ranks divide the data in different orders, so that they read some rows twice and others never: "
+        found.append(
+            _finding(replace(subject, key="order"), words, orders, severity=Severity.WARNING, confidence=Confidence.HIGH)
+        )
+    return tuple(found)
+
+
 def _finding(
     subject: Subject,
     words: str,
@@ -73,11 +92,14 @@ def _finding(
     step: int | None = None,
     told: Collection[int] = (),
     severity: Severity = Severity.ERROR,
+    confidence: Confidence = Confidence.CERTAIN,
+    named: bool = True,
 ) -> Finding:
     usual, often = Counter(held.values()).most_common(1)[0]
     departed = (
         sorted(rank for rank, value in held.items() if value != usual) if 2 * often > len(held) else sorted(set(told) & set(held))
     )
+    departed = departed if named else []
     shown = "; ".join(f"{value[:200]} on rank {_listed(held, value)}" for value in dict.fromkeys(held.values()))
     return RULE.finding(
         subject,
@@ -85,6 +107,7 @@ def _finding(
         evidence={"values": {str(rank): value for rank, value in list(held.items())[:64]}, "departed": departed},
         location=Location(step=step, rank=departed[0] if len(departed) == 1 else None),
         severity=severity,
+        confidence=confidence,
         remedy=REMEDY,
     )
 

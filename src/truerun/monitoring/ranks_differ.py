@@ -29,7 +29,7 @@ RULE = Rule(
 WORDS = {"g": "gradients", "p": "parameters", "s": "optimizer state"}
 AVERAGING_HOOKS = ("allreduce_hook", "fp16_compress", "bf16_compress", "powerSGD")
 LOCAL_HOOK = "post_localSGD_hook"
-HELD_TOGETHER, SEEN_APART = 8, 32
+HELD_TOGETHER, SEEN_APART, UNEVEN_STEPS = 8, 32, 2
 ROUNDING = 16 * float(np.finfo(np.float32).eps)
 MAX_NAMED = 4
 PROMISES = {
@@ -174,6 +174,25 @@ class CopiesWatch:
         return (
             [keeping, changing] if changing and changing <= self._changing and keeping & self._changing else [changing, keeping]
         )
+
+
+def check_steps(steps: Mapping[int, int], kind: str) -> tuple[Finding, ...]:
+    """A finding when ranks that train together (rank to number of steps at their end) did not take the same number."""
+    most, least = max(steps.values()), min(steps.values())
+    if most - least < UNEVEN_STEPS:
+        return ()
+    shown = ", ".join(f"{count} on rank {rank}" for rank, count in sorted(steps.items())[:8])
+    return (
+        RULE.finding(
+            Subject(kind="run", name=kind, key="steps"),
+            f"Ranks that train one model together took different numbers of steps: {shown}.",
+            evidence={"term": "steps", "steps": {str(rank): count for rank, count in list(steps.items())[:64]}},
+            location=Location(step=least + 1),
+            severity=Severity.WARNING,
+            confidence=Confidence.HIGH,
+            remedy="look for a step() that runs on some ranks only; for uneven data use join() or drop the last batches",
+        ),
+    )
 
 
 def _why(looks: Sequence[RankLook]) -> str:

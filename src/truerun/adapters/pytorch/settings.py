@@ -21,7 +21,7 @@ class Settings:
     How to watch.
 
     `every` forces the distance between full checks (1 = each step), else `overhead` (a share of the run time) decides;
-    `coordinates` is how many are looked at in one check. `stop_after` ends the process with exit code 0 right after that
+    `coordinates` is how many are looked at in one check; of `duplicate_batches` batches about one is given to two ranks (0 = none). `stop_after` ends the process with exit code 0 right after that
     optimizer step. With a `replay_key` every step gets a fingerprint over loss, gradients and parameters. `declared` is
     what `[training]` says, by name, for the senses that look for it.
     """
@@ -29,6 +29,7 @@ class Settings:
     overhead: float = 0.02
     every: int | None = None
     coordinates: int = 256
+    duplicate_batches: int = 0
     stop_after: int | None = None
     replay_key: str | None = None
     declared: Mapping[str, Any] = field(default_factory=dict)
@@ -37,6 +38,8 @@ class Settings:
 def render_settings(settings: Settings) -> dict[str, str]:
     """Environment variables for *settings*. Law: parse_settings(render_settings(s)) == s."""
     shown: dict[str, Any] = {"overhead": settings.overhead, "every": settings.every, "coordinates": settings.coordinates}
+    if settings.duplicate_batches:
+        shown["duplicate_batches"] = settings.duplicate_batches
     if settings.declared:
         shown["declared"] = dict(settings.declared)
     variables = {PROBE: json.dumps(shown)}

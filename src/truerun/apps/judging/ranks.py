@@ -20,8 +20,9 @@ from truerun.apps.watched_run import StepRecord, WatchRequest
 from truerun.core.finding import Finding
 from truerun.monitoring import rank_settings_differ
 from truerun.monitoring.observation import Numbers, OptimizerSeen
+from truerun.monitoring.rank_gradient_differs import Answer, AuditWatch
 from truerun.monitoring.rank_look import Copies, RankLook
-from truerun.monitoring.ranks_differ import HELD_TOGETHER, RULE, CopiesWatch
+from truerun.monitoring.ranks_differ import HELD_TOGETHER, RULE, CopiesWatch, check_steps
 
 MAX_WAITING = 256
 MAX_RANKS = 4096
@@ -36,11 +37,12 @@ class Member:
 
     known: Process
     rank: int
-    world: int
-    local: int
+    local: range
     shares: dict[int, Mapping[str, Any]] = field(default_factory=dict)
     programs: Mapping[str, Any] | None = None
     steps: Counter[int] = field(default_factory=Counter)
+    epochs: Counter[Place] = field(default_factory=Counter)
+    joined: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -53,13 +55,16 @@ class Launch:
     full: dict[Place, tuple[float, int, dict[int, RankLook]]] = field(default_factory=dict)
     settings: dict[Place, dict[int, tuple[Any, ...]]] = field(default_factory=dict)
     told: set[Place] = field(default_factory=set)
+    samplers: dict[Place, dict[int, tuple[int, int, int]]] = field(default_factory=dict)
+    duplicates: dict[Place, dict[int, Answer]] = field(default_factory=dict)
+    audits: AuditWatch = field(default_factory=AuditWatch)
 
 
 class RanksJudge(Judge):
     """See the module."""
 
     name = "ranks"
-    kinds = frozenset({"parallel", "program", "ranks"})
+    kinds = frozenset({"parallel", "program", "ranks", "sampler", "duplicate"})
 
     def __init__(self, request: WatchRequest) -> None:
         super().__init__(request)
@@ -74,7 +79,11 @@ class RanksJudge(Judge):
         header = frame.header
         if header["kind"] == "ranks":
             return self._look(known, frame)
+        if header["kind"] == "duplicate":
+            return self._duplicate(known, frame)
         launch, member = self._join(known, header)
+        if header["kind"] == "sampler":
+            return self._sampled(launch, member, header)
         if header["kind"] == "program":
             member.programs = header
             return ()
@@ -91,8 +100,8 @@ class RanksJudge(Judge):
             launch = self.launches[str(header["launch"])] = Launch()
         if len(launch.members) >= MAX_RANKS:
             raise ValueError("more ranks than can be followed")
-        world = int(header.get("world", 0))
-        member = launch.members[rank] = Member(known, rank, world, int(header.get("local", 0)))
+        first, count = map(int, header["local"])
+        member = launch.members[rank] = Member(known, rank, range(first, first + count))
         self.member[id(known)] = launch, member
         return launch, member
 
@@ -101,14 +110,18 @@ class RanksJudge(Judge):
         number = int(frame.header["optimizer"])
         shares, seen = member.shares[number], known.optimizers[number].seen
         found: Findings = ()
+        member.joined = member.joined or int(frame.header["era"]) > 0
         for copies, which in _shared(shares, seen, frame.header["tensors"]):
             look = _parse_look(frame, member.rank, which, shares)
             at = int(frame.header["own_step"]) - look.base
             drawn = (str(frame.header["mark"]), *look.tensor_of)
             place = (_signature(member, number), copies, int(frame.header["era"]), at, drawn)
+            expected = _here(member, copies.ranks)
+            if expected < 2:
+                continue
             waiting = launch.looks.setdefault(place, {})
             waiting[member.rank] = look
-            if len(waiting) >= min(len(copies.ranks), max(1, int(shares["local"]))):
+            if len(waiting) >= expected:
                 del launch.looks[place]
                 found += self._full(launch, (*place[:2],), known.place(int(frame.header["step"]))[0], waiting)
         while len(launch.looks) > MAX_WAITING:
@@ -131,6 +144,34 @@ class RanksJudge(Judge):
             watch = launch.watches[place] = CopiesWatch(place[1], learned, reference.learned_from, reference.same_program)
         return watch.check(step, [looks[rank] for rank in sorted(looks)], self.suspects)
 
+    def _sampled(self, launch: Launch, member: Member, header: Mapping[str, Any]) -> Findings:
+        like, (part, seed, epoch) = tuple(header["like"]), map(int, header["read"])
+        member.epochs[like] += 1
+        place = (*like, member.epochs[like])
+        read = launch.samplers.setdefault(place, {})
+        read[member.rank] = part, seed, epoch
+        while len(launch.samplers) > MAX_WAITING:
+            del launch.samplers[next(iter(launch.samplers))]
+        if len(read) < max(2, len(member.local)):
+            return ()
+        launch.samplers.pop(place, None)
+        return rank_settings_differ.check_samplers(read, shuffled=bool(like[1]))
+
+    def _duplicate(self, known: Process, frame: Frame) -> Findings:
+        launch, member = self.member[id(known)]
+        header, number = frame.header, int(frame.header["optimizer"])
+        answer = _parse_answer(frame, member.rank, known.place(int(header["step"]))[0], known.optimizers[number].seen)
+        place = (_signature(member, number), str(header["key"]))
+        waiting = launch.duplicates.setdefault(place, {})
+        waiting[member.rank] = answer
+        if len(waiting) < 2:
+            while len(launch.duplicates) > MAX_WAITING:
+                del launch.duplicates[next(iter(launch.duplicates))]
+            return ()
+        del launch.duplicates[place]
+        one, other = sorted(waiting.values(), key=lambda answer: answer.rank)
+        return launch.audits.check(one, other)
+
     # Hyperparameters and programs.
 
     def step(self, known: Process, record: StepRecord, notes: frozenset[str], extra: Mapping[str, Any]) -> Findings:
@@ -141,12 +182,12 @@ class RanksJudge(Judge):
         number = record.optimizer
         member.steps[number] += 1
         peers = member.shares.get(number, {}).get("peers", ())
-        if len(peers) < 2:
+        if _here(member, peers) < 2:
             return ()
         place = (_signature(member, number), tuple(peers), member.steps[number])
         here = launch.settings.setdefault(place, {})
         here[member.rank] = _settings(known.optimizers[number].now)
-        if len(here) < min(len(peers), max(1, int(member.shares[number]["local"]))):
+        if len(here) < _here(member, peers):
             while len(launch.settings) > MAX_WAITING * 16:
                 del launch.settings[next(iter(launch.settings))]
             return ()
@@ -161,7 +202,7 @@ class RanksJudge(Judge):
         peers = {rank for shares in member.shares.values() for rank in shares["peers"]}
         others = [launch.members[rank] for rank in sorted(peers) if rank in launch.members]
         shown = {other.rank: other.programs for other in others if other.programs is not None and other.shares}
-        if len(shown) < min(len(peers), max(1, member.local)) or ("program",) in launch.told or len(shown) < 2:
+        if len(shown) < max(2, _here(member, peers)) or ("program",) in launch.told:
             return ()
         launch.told.add(("program",))
         return rank_settings_differ.check_programs(shown)
@@ -185,8 +226,22 @@ class RanksJudge(Judge):
 
     def finish(self, processes: Sequence[Process]) -> Findings:
         """Judge what is left."""
+        found: Findings = ()
+        for launch in self.launches.values():
+            for place in list(launch.full):
+                found += self._judge(launch, place)
+            found += self._compare_steps(launch)
+        return found
+
+    def _compare_steps(self, launch: Launch) -> Findings:
+        """Compare the steps of ranks that train together for certain, and that all came to an ordinary end."""
+        counted: dict[Place, dict[int, int]] = {}
+        for member in launch.members.values():
+            for number, shares in member.shares.items():
+                if len(shares["peers"]) > 1 and member.known.bye is not None and not member.joined:
+                    counted.setdefault((_signature(member, number), *shares["peers"]), {})[member.rank] = member.steps[number]
         return tuple(
-            finding for launch in self.launches.values() for place in list(launch.full) for finding in self._judge(launch, place)
+            finding for place, steps in counted.items() if len(steps) > 1 for finding in check_steps(steps, str(place[0][0]))
         )
 
     def learned(self) -> Mapping[str, Any]:
@@ -208,6 +263,11 @@ SUSPECT = {
     "step-skipped": "it left out a step",
 }
 assert RULE.id not in SUSPECT
+
+
+def _here(member: Member, ranks: Iterable[int]) -> int:
+    """How many of *ranks* run on this machine."""
+    return sum(rank in member.local for rank in ranks)
 
 
 def _signature(member: Member, number: int) -> Place:
@@ -252,3 +312,23 @@ def _parse_look(frame: Frame, rank: int, which: list[int], shares: Mapping[str, 
 
 def _settings(groups: Sequence[Mapping[str, Any]]) -> tuple[Any, ...]:
     return tuple(tuple(sorted((str(name), str(value)) for name, value in group.items())) for group in groups)
+
+
+def _parse_answer(frame: Frame, rank: int, step: int, seen: OptimizerSeen) -> Answer:
+    header = frame.header
+    arrays = {name: np.frombuffer(data, f"<{kind}").astype(np.float64) for name, (kind, data) in frame.buffers.items()}
+    tensors = len(header["tensors"])
+    values = arrays["l"].reshape(tensors, -1)
+    if not tensors or not values.size or len(arrays["l.sum"]) != tensors or len(arrays["p.sum"]) != tensors:
+        raise ValueError("an answer that is not of the form it should have")
+    return Answer(
+        rank=rank,
+        step=step,
+        rows=str(header["rows"]),
+        inputs=tuple(map(int, header["inputs"])),
+        random=bool(header["random"]),
+        names=tuple(seen.names[tensor] for tensor in header["tensors"]),
+        parameters=arrays["p.sum"],
+        sums=arrays["l.sum"],
+        values=values,
+    )

@@ -9,6 +9,7 @@ from truerun.adapters.pytorch.senses.batches import Batches
 from truerun.adapters.pytorch.senses.clearing import Clearing
 from truerun.adapters.pytorch.senses.clipping import Clipping
 from truerun.adapters.pytorch.senses.collating import Collating
+from truerun.adapters.pytorch.senses.duplicate_batches import DuplicateBatches
 from truerun.adapters.pytorch.senses.evaluating import Evaluating
 from truerun.adapters.pytorch.senses.gradient import GradientSense
 from truerun.adapters.pytorch.senses.initialising import Initialising
@@ -38,6 +39,7 @@ SENSES: tuple[type[Sense], ...] = (
     GradientSense,
     Ranks,
     Spectral,
+    DuplicateBatches,
 )
 
 

@@ -7,6 +7,7 @@ agent gives to all ranks for sixteen steps at a time. Buffers are not read: runn
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 import os
@@ -95,6 +96,7 @@ class Ranks(Sense):
         self.wrap(wrapper, "register_comm_hook", after=lambda module, _, hook: self.wrappers.hooked(module, hook))
         self.wrap(Join, "__exit__", after=self._joined)
         self.wrap(averagers.PeriodicModelAverager, "average_parameters", after=self._averaged)
+        self.wrap(torch.utils.data.DistributedSampler, "__iter__", before=self._sampled)
         for name in ("all_reduce", "broadcast"):
             self.probe.replace(torch.distributed, name, lambda original: _unless_compiled(original, self, self._collective))
 
@@ -128,6 +130,16 @@ class Ranks(Sense):
                 self.probe.note("ranks_averaged")
                 followed.averaged += 1
 
+    def _sampled(self, sampler: Any) -> None:
+        """An epoch begins: which part of the data this rank reads, and in what order."""
+        place = parallel.place()
+        if place is None or sampler.num_replicas != place[1] or getattr(sampler, "of_another_rank", False):
+            return
+        header = {"launch": parallel.launch(), "rank": place[0], "world": place[1], "local": _local_ranks(*place)}
+        like = [len(sampler.dataset), bool(sampler.shuffle), bool(sampler.drop_last)]
+        read = [int(sampler.rank), int(sampler.seed), int(sampler.epoch)]
+        self.probe.channel.send({"kind": "sampler", **header, "like": like, "read": read})
+
     # The optimizers.
 
     def new_optimizer(self, watched: Watched, optimizer: Any) -> None:
@@ -138,7 +150,8 @@ class Ranks(Sense):
             return
         if self.place is None:
             self.place = place
-            self.probe.channel.send({"kind": "program", "rank": place[0], "launch": parallel.launch(), **describe_program()})
+            header = {"rank": place[0], "launch": parallel.launch(), "local": _local_ranks(*place)}
+            self.probe.channel.send({"kind": "program", **header, **describe_program()})
         self._follow(watched, optimizer)
 
     def _follow(self, watched: Watched, optimizer: Any) -> None:
@@ -152,9 +165,8 @@ class Ranks(Sense):
                 "optimizer": watched.number,
                 "rank": rank,
                 "world": world,
-                "local": int(os.environ.get("LOCAL_WORLD_SIZE") or world),
+                "local": _local_ranks(rank, world),
                 "launch": parallel.launch(),
-                "seed": str(torch.initial_seed()),
                 "peers": parallel.peers(watched.tensors, copies),
                 "copies": [[copy.ranks, copy.why] for copy in distinct],
                 "of": [distinct.index(copy) for copy in copies],
@@ -204,7 +216,10 @@ class Ranks(Sense):
         _, secret, gap = followed.secret
         nonce = hashlib.blake2b(step.to_bytes(8, "big"), key=secret, digest_size=16).digest()
         followed.mark, followed.window = nonce[-4:].hex(), int.from_bytes(nonce[4:12], "big")
-        followed.due = step <= FIRST_LOOKS or int.from_bytes(nonce[:4], "big") % gap == 0
+        # One look in each stretch of *gap* steps, somewhere in it, so that no stretch goes by without.
+        stretch, within = divmod(step % BLOCK_STEPS, gap)
+        drawn = hashlib.blake2b(b"when" + stretch.to_bytes(2, "big"), key=secret, digest_size=4).digest()
+        followed.due = step <= FIRST_LOOKS or int.from_bytes(drawn, "big") % gap == within
         if followed.due:
             self._draw(followed, nonce)
 
@@ -310,7 +325,13 @@ class Ranks(Sense):
                 taken += [math.nan] * len(index)
             else:
                 taken += torch.take(parallel.local(read).detach(), index).tolist()
-        return _floats(taken)
+        return packed(taken)
+
+
+def _local_ranks(rank: int, world: int) -> list[int]:
+    """[first, number] of the ranks that run on this machine, as far as the launcher says."""
+    count, own = os.environ.get("LOCAL_WORLD_SIZE", ""), os.environ.get("LOCAL_RANK", "")
+    return [rank - int(own), int(count)] if count.isdigit() and own.isdigit() else [0, world]
 
 
 def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
@@ -320,8 +341,8 @@ def _sums(read: list[Any], tensors: list[Any], which: list[int], window: int) ->
     Of a tensor of more than STRETCH elements one stretch is read, which *window* (of 2**64) chooses; in time all are.
     """
     usable = [i for i in which if read[i] is not None and parallel.comparable(read[i], tensors[i])]
-    sums = dict(zip(usable, _totals([parallel.local(read[i]) for i in usable], window), strict=True))
-    return _floats([float(sums.get(i, NONE if read[i] is None else ODD)) for i in which])
+    sums = dict(zip(usable, checksums([parallel.local(read[i]) for i in usable], window), strict=True))
+    return packed([float(sums.get(i, NONE if read[i] is None else ODD)) for i in which])
 
 
 def _state_sums(optimizer: Any, tensors: list[Any], which: list[int], window: int) -> tuple[str, bytes]:
@@ -335,12 +356,13 @@ def _state_sums(optimizer: Any, tensors: list[Any], which: list[int], window: in
                 held.append(here)
                 owner.append(i)
     total: dict[int, int] = {}
-    for i, part in zip(owner, _totals(held, window), strict=True):
+    for i, part in zip(owner, checksums(held, window), strict=True):
         total[i] = (31 * total.get(i, 0) + part) & MASK
-    return _floats([float(total.get(i, NONE)) for i in which])
+    return packed([float(total.get(i, NONE)) for i in which])
 
 
-def _totals(tensors: list[Any], window: int) -> list[int]:
+def checksums(tensors: list[Any], window: int) -> list[int]:
+    """The sum of the bits of each of *tensors*, or of the stretch of it that *window* chooses."""
     sums = [_sum(tensor.detach(), window) for tensor in tensors]
     together = len({(total.device, total.dtype) for total in sums}) == 1
     return [int(total) & MASK for total in (torch.stack(sums).tolist() if together else sums)]
@@ -356,13 +378,15 @@ def _sum(tensor: Any, window: int) -> Any:
     return tensor.view(BITS[size]).sum(dtype=torch.int64 if size == 8 else torch.int32)
 
 
-def _floats(numbers: list[float]) -> tuple[str, bytes]:
+def packed(numbers: list[float]) -> tuple[str, bytes]:
+    """A buffer of *numbers*."""
     return "f8", struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def _unless_compiled(original: Callable[..., Any], sense: Ranks, look: Look) -> Callable[..., Any]:
     """*original* with a call of *look* after it; torch.compile sees *original* alone."""
 
+    @functools.wraps(original)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return original(*args, **kwargs)
