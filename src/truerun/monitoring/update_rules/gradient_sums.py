@@ -20,7 +20,7 @@ def sgd(h: Hyperparameters, c: Calculation) -> None:
         grown = c.do.add(c.do.scale(c.old("momentum_buffer"), h.momentum), gradient, 1 - h.dampening)
         fresh = c.here.fresh
         buffer = Interval(np.where(fresh, gradient.low, grown.low), np.where(fresh, gradient.high, grown.high))
-        direction = c.settle("momentum_buffer", buffer)
+        direction = c.summed(c.settle("momentum_buffer", buffer))
         if h.nesterov:
             direction = c.do.add(gradient, direction, h.momentum)
     c.settle("p", c.do.add(c.p, direction, negative(h.lr)))
@@ -90,6 +90,11 @@ def adadelta(h: Hyperparameters, c: Calculation) -> None:
     delta = c.do.multiply(ratio, gradient)
     c.settle("acc_delta", c.do.add_square(c.do.scale(deltas, h.rho), delta, 1 - h.rho))
     c.settle("p", c.do.add(c.p, delta, negative(h.lr)))
+
+
+def muon_momentum(h: Hyperparameters, c: Calculation) -> None:
+    """B <- momentum b + (1 - momentum) g."""
+    c.settle("momentum_buffer", c.do.lerp(c.old("momentum_buffer"), c.gradient(h, decay=False), 1 - h.momentum))
 
 
 def _kept_in_float32(value: Interval) -> Interval:
