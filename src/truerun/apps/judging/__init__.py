@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from truerun.apps.judging.judge import Judge
+from truerun.apps.judging.loading import LoadingJudge
 from truerun.apps.watched_run import WatchRequest
 
-JUDGES: tuple[type[Judge], ...] = ()
+JUDGES: tuple[type[Judge], ...] = (LoadingJudge,)
 
 
 def make_judges(request: WatchRequest) -> tuple[Judge, ...]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from truerun.monitoring.update_rules.calculation import Calculation, Hyperparameters
+from truerun.monitoring.update_rules.calculation import SINGLE, Calculation, Hyperparameters
 from truerun.monitoring.update_rules.interval import Interval, negative, point
 
 
@@ -99,5 +99,5 @@ def muon_momentum(h: Hyperparameters, c: Calculation) -> None:
 
 def _kept_in_float32(value: Interval) -> Interval:
     """A scalar that is kept in a float32 tensor, and may have been computed there."""
-    error = 4 * float(np.finfo(np.float32).eps) * value.reach
+    error = 4 * float(SINGLE.eps) * value.reach + float(SINGLE.tiny)
     return Interval(value.low - error, value.high + error)

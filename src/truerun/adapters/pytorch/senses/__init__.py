@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from truerun.adapters.pytorch.sense import Sense
+from truerun.adapters.pytorch.senses.loading import LoadingSense
 
 if TYPE_CHECKING:
     from truerun.adapters.pytorch.probe import Probe
 
-SENSES: tuple[type[Sense], ...] = ()
+SENSES: tuple[type[Sense], ...] = (LoadingSense,)
 
 
 def make_senses(probe: Probe) -> tuple[Sense, ...]:
