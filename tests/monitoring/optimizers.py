@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import optim
 
 RULES: dict[str, Callable[..., Any]] = {
     "SGD": lambda p, **kw: optim.SGD(p, lr=0.0517, weight_decay=1e-2, **kw),
     "SGD momentum": lambda p, **kw: optim.SGD(p, lr=0.0517, momentum=0.9, dampening=0.1, weight_decay=1e-2, **kw),
-    "SGD nesterov": lambda p, **kw: optim.SGD(p, lr=0.0517, momentum=0.9, nesterov=True, weight_decay=1e-2, maximize=True, **kw),
+    "SGD nesterov": lambda p, **kw: optim.SGD(p, lr=0.0517, momentum=0.9, nesterov=True, weight_decay=1e-2, **kw),
     "Adam": lambda p, **kw: optim.Adam(p, lr=1e-3, weight_decay=1e-1, **kw),
     "Adam amsgrad": lambda p, **kw: optim.Adam(p, lr=1e-3, amsgrad=True, weight_decay=1e-1, maximize=True, **kw),
     "AdamW": lambda p, **kw: optim.AdamW(p, lr=1e-3, weight_decay=1e-1, **kw),
@@ -34,3 +35,15 @@ IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
 }
 FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 PAIRS = [(rule, kind) for rule in RULES for kind in IMPLEMENTATIONS if kind != "fused" or rule.split()[0] in FUSED]
+TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def train_in(kind: str, network: Any, optimizer: Any, steps: int) -> None:
+    """Train on made-up data with parameters of type *kind*."""
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        x = torch.randn(32, 16, generator=generator)
+        loss = torch.nn.functional.cross_entropy(network(x.to(TYPES[kind])).float(), x[:, :5].argmax(1))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ def parse_optimizer(frame: Frame, rank: int) -> OptimizerSeen:
 def parse_sample(frame: Frame, seen: OptimizerSeen, step: int) -> Sample:
     """Read a `sample` frame of *seen*; raises FormatError when an array has another length than was asked for."""
     total = sum(seen.counts)
-    values = {name: _numbers(buffer, total) for name, buffer in frame.buffers.items()}
+    values = {name: _numbers(buffer, total) for name, buffer in frame.buffers.items() if "/" not in name}
     counted = [np.array([np.nan if count is None else count for count in side], float) for side in frame.header["counters"]]
     how = tuple((str(name), bool(tensors)) for name, tensors in frame.header["how"])
     if any(len(side) != len(seen.sizes) for side in counted) or not len(frame.header["groups"]) == len(how) == len(seen.shape):
@@ -66,7 +67,19 @@ def parse_sample(frame: Frame, seen: OptimizerSeen, step: int) -> Sample:
         overflowed=bool(frame.header["overflowed"]),
         summands=values.get("summands"),
         reach=values.get("reach"),
+        whole=tuple(_parse_whole(frame, seen, *item) for item in frame.header.get("whole", ())),
     )
+
+
+def _parse_whole(frame: Frame, seen: OptimizerSeen, tensor: Any, shapes: Any) -> tuple[int, dict[str, Numbers]]:
+    """One tensor that travels whole: its arrays are called `<tensor>/<name>`, and *shapes* says how to fold them."""
+    if not 0 <= int(tensor) < len(seen.sizes):
+        raise FormatError("a whole tensor that its optimizer does not have", got=tensor)
+    arrays = {}
+    for name, shape in shapes.items():
+        size = math.prod(map(int, shape))
+        arrays[str(name)] = _numbers(frame.buffers[f"{int(tensor)}/{name}"], size).reshape([int(n) for n in shape])
+    return int(tensor), arrays
 
 
 def parse_discontinuity(frame: Frame, seen: OptimizerSeen, step: int) -> Discontinuity:

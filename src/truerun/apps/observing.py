@@ -376,6 +376,7 @@ class Observer:
     def _on_backwards(self, line: Line, known: Process, frame: Frame) -> None:
         count, optimizers = int(frame.header["count"]), int(frame.header["optimizers"])
         self._report_all(check_never_stepped(count, optimizers, known.rank or 0, ended=False))
+        self._unseen(update_unchecked.check_by_hand(count, optimizers, known.rank or 0, ended=False))
 
     def _on_stalled(self, line: Line, known: Process, frame: Frame) -> None:
         self._check_stalled(known, int(frame.header["backwards"]), ended=False)
@@ -405,7 +406,9 @@ class Observer:
         if steps:
             self._check_stalled(known, int(header["since"]), ended=True)
         else:
-            self._report_all(check_never_stepped(int(header["backwards"]), int(header["optimizers"]), rank, ended=True))
+            backwards, optimizers = int(header["backwards"]), int(header["optimizers"])
+            self._report_all(check_never_stepped(backwards, optimizers, rank, ended=True))
+            self._unseen(update_unchecked.check_by_hand(backwards, optimizers, rank, ended=True))
         for judge in self.judges:
             with contextlib.suppress(*MALFORMED):
                 self._report_all(judge.ended(known))

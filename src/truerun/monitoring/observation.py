@@ -56,6 +56,7 @@ class Sample:
     `how` is the implementation of each group and whether it computes scalars as tensors. Inside the step, gradients are
     divided by `scale`; a step that `overflowed` leaves everything as it was (a GradScaler with a fused optimizer). Where
     gradients are sparse, `summands` of them make one coordinate's (0: not touched) and `reach` is the sum of magnitudes.
+    `whole` are tensors that were captured whole, as (tensor, arrays by name): `p.0`, `p.1`, `g` and state.
     """
 
     optimizer: OptimizerSeen
@@ -73,6 +74,7 @@ class Sample:
     overflowed: bool = False
     summands: Numbers | None = None
     reach: Numbers | None = None
+    whole: tuple[tuple[int, Mapping[str, Numbers]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -121,7 +121,7 @@ def _decay(part: Part) -> Explanation | None:
 def _rate(part: Part) -> Explanation | None:
     """The whole change of a parameter is proportional to lr, decoupled weight decay included."""
     lr = part.numbers.lr
-    if not lr:
+    if not lr or "p" not in part.bad:
         return None
     if "eta" in part.here.after:
         return _kept_rate(part)
@@ -170,7 +170,7 @@ def _scaled(part: Part) -> Explanation | None:
 def _coefficient(part: Part) -> Explanation | None:
     """Another decay rate of a moving average, which is linear in it."""
     for name, of in RULES[part.rule].averages:
-        if of not in part.here.after or not part.bad[of].any():
+        if not part.bad.get(of, np.zeros(0)).any():
             continue
         low, high = (exact(part, altered(part.numbers, **{name: rate}))[of] for rate in (0.25, 0.75))
         slope, declared = _ratio(part, of, part.here.after[of] - low, high - low), getattr(part.numbers, name)
@@ -185,7 +185,7 @@ def _coefficient(part: Part) -> Explanation | None:
 
 def _epsilon(part: Part) -> Explanation | None:
     """Adam's update is s m / (root + eps): where the root is small, the ratio of the updates gives eps away."""
-    if part.rule not in ("Adam", "AdamW") or part.bad["exp_avg"].any() or part.bad["exp_avg_sq"].any():
+    if part.rule not in ("Adam", "AdamW") or any(part.bad[name].any() for name in part.bad if name != "p"):
         return None
     numbers, here = part.numbers, part.here
     start = here.p * (1 - numbers.lr * numbers.weight_decay) if numbers.decoupled else here.p

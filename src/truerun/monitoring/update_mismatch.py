@@ -18,6 +18,7 @@ from truerun.core.rule import Rule
 from truerun.monitoring.observation import Mask, Numbers, Sample
 from truerun.monitoring.update_explanation import HALF, Part, exact, explain
 from truerun.monitoring.update_rules import Expectation, Situation, expect_update, read_hyperparameters
+from truerun.monitoring.whole_tensor import Misfit, Whole, check_whole
 
 RULE = Rule(
     id="update-mismatch",
@@ -29,6 +30,8 @@ RULE = Rule(
 MAX_NAMED = 8
 MASKED = ("SparseAdam", "Adagrad")  # with sparse gradients these leave alone what the gradient does not hold
 DEFECTIVE = (("SGD", "fused"), ("Adagrad", "fused"))  # in half precision: see `_misfits_of_a_defect`
+REMEDY = "compare the installed torch with its RECORD (truerun check environment) and look for code that replaces step()"
+STUCK = "parameters that had to move stayed as they were"
 
 
 def check_update(sample: Sample) -> tuple[Finding, ...]:
@@ -38,9 +41,42 @@ def check_update(sample: Sample) -> tuple[Finding, ...]:
     found: dict[str, list[tuple[Part, str, dict[str, Any]]]] = {}
     for part in _parts(sample):
         if any(mask.any() for mask in part.bad.values()):
-            term, words, numbers = explain(part)
+            term, words, numbers = ("not-applied", STUCK, {}) if _defective(part) else explain(part)
             found.setdefault(term, []).append((part, words, numbers))
-    return tuple(_finding(sample, term, cases) for term, cases in found.items()) + _check_counters(sample)
+    found_whole = () if found or sample.overflowed else _check_whole(sample)
+    return tuple(_finding(sample, term, cases) for term, cases in found.items()) + found_whole + _check_counters(sample)
+
+
+def _check_whole(sample: Sample) -> tuple[Finding, ...]:
+    """One finding for each explanation that a tensor captured whole needs."""
+    seen = sample.optimizer
+    found: dict[str, tuple[Misfit, list[str], list[int]]] = {}
+    for tensor, arrays in sample.whole:
+        whole = Whole(
+            tensor=tensor,
+            group=sample.groups[int(seen.group_of_tensor()[tensor])],
+            gradient=arrays["g"],
+            before={name.removesuffix(".0"): values for name, values in arrays.items() if name.endswith(".0")},
+            after={name.removesuffix(".1"): values for name, values in arrays.items() if name.endswith(".1")},
+            count=float(np.nan_to_num(sample.counted_before[tensor], nan=0.0)) + 1,
+            eps=float(np.finfo(seen.types[tensor]).eps),
+        )
+        misfit = check_whole(str(seen.rule), whole)
+        if misfit is not None:
+            found.setdefault(misfit[0], (misfit, [], []))[1].append(seen.names[tensor])
+            found[misfit[0]][2].append(arrays["g"].size)
+    return tuple(
+        RULE.finding(
+            Subject(kind="run", name=str(seen.rule), key=names[0] if len(names) == 1 else None),
+            f"Step {sample.step} is not the update that {seen.rule} makes of this gradient: {misfit[1]}, in {_listed(names)} "
+            f"(of {len(sample.whole)} tensors recomputed whole). The optimizer's own settings are {_settings(sample.groups[0])}; "
+            "something inside step() does otherwise.",
+            evidence={"term": term, "tensors": names[:64], "coordinates": sum(sizes), "whole": True, **misfit[2]},
+            location=Location(step=sample.step, rank=seen.rank),
+            remedy=REMEDY,
+        )
+        for term, (misfit, names, sizes) in found.items()
+    )
 
 
 def _parts(sample: Sample) -> Iterator[Part]:
@@ -82,7 +118,7 @@ def _situation(sample: Sample, where: Any, tensor_of: Any, kind: str, group: int
 
 def _misfits(part: Part, idle: Mask) -> dict[str, Mask]:
     here = part.here
-    if here.type in HALF and (part.rule, here.how) in DEFECTIVE:
+    if _defective(part):
         return _misfits_of_a_defect(part, idle)
     expected: Expectation = expect_update(part.rule, part.numbers, here)
     bad = {}
@@ -91,8 +127,11 @@ def _misfits(part: Part, idle: Mask) -> dict[str, Mask]:
         if got is None:
             continue
         old = here.before.get(name)
-        # State that an idle step creates has nothing to be compared with.
-        untouched = np.ones(len(got), bool) if old is None else (got == old) | (np.isnan(got) & np.isnan(old)) | here.fresh
+        old = np.zeros_like(got) if old is None else old
+        untouched = (got == old) | (np.isnan(got) & np.isnan(old))
+        if name != "momentum_buffer":
+            # What a step that overflowed creates is as it begins; SGD has no beginning but its first gradient.
+            untouched |= here.fresh
         bad[name] = ~np.where(idle, untouched, value.holds(got))
     return bad
 
@@ -108,6 +147,10 @@ def _misfits_of_a_defect(part: Part, idle: Mask) -> dict[str, Mask]:
     due &= ~idle
     still: Mask = due & (before == after)
     return {"p": still if still.sum() > due.sum() / 2 else np.zeros_like(still)}
+
+
+def _defective(part: Part) -> bool:
+    return part.here.type in HALF and (part.rule, part.here.how) in DEFECTIVE
 
 
 def _ulp(values: Numbers, kind: str) -> Numbers:
@@ -142,18 +185,32 @@ def _finding(sample: Sample, term: str, cases: list[tuple[Part, str, dict[str, A
 
 
 def _remedy(part: Part) -> str:
-    if part.here.type in HALF and (part.rule, part.here.how) in DEFECTIVE:
+    if _defective(part):
         return f"torch's fused {part.rule} is known to leave {part.here.type} parameters on the CPU as they are: use fused=False"
-    return "compare the installed torch with its RECORD (truerun check environment) and look for code that replaces step()"
+    return REMEDY
 
 
 def _settings(group: Any) -> str:
-    names = ("lr", "weight_decay", "momentum", "betas", "eps", "alpha", "rho", "lr_decay", "momentum_decay", "lambd")
+    names = (
+        "lr",
+        "weight_decay",
+        "momentum",
+        "betas",
+        "eps",
+        "beta2_decay",
+        "alpha",
+        "rho",
+        "lr_decay",
+        "momentum_decay",
+        "lambd",
+    )
     return ", ".join(f"{name} {_shown(group[name])}" for name in names if name in group)
 
 
 def _shown(value: Any) -> str:
-    return "(" + ", ".join(f"{item:g}" for item in value) + ")" if isinstance(value, list | tuple) else f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "(" + ", ".join(map(_shown, value)) + ")"
+    return f"{value:g}" if isinstance(value, int | float) else str(value)
 
 
 def _listed(names: list[str]) -> str:

@@ -24,7 +24,7 @@ from truerun.adapters.pytorch.sense import Sense
 from truerun.adapters.pytorch.senses import make_senses
 from truerun.adapters.pytorch.settings import SOCKET, Settings, parse_settings
 from truerun.adapters.pytorch.watched import Buffers, Watched
-from truerun.adapters.pytorch.wrapping import Look, calling, replace
+from truerun.adapters.pytorch.wrapping import Look, calling, replace, uncompiled
 
 FIRST_NONCE_SECONDS = 0.1
 NONCE_SECONDS = 0.005
@@ -366,6 +366,9 @@ class Probe:
 
     def install(self) -> None:
         """Begin to look: hooks and wrappers in torch."""
+        # A compiled `step` calls the hooks; tracing through them would tear them apart.
+        uncompiled(Probe.before_step)
+        uncompiled(Probe.after_step)
         optim = importlib.import_module("torch.optim.optimizer")
         before = optim.register_optimizer_step_pre_hook(self.before_step)
         after = optim.register_optimizer_step_post_hook(self.after_step)

@@ -29,7 +29,12 @@ RULES = {
     ("torch.optim.nadam", "NAdam"): ("exp_avg", "exp_avg_sq", "mu_product"),
     ("torch.optim.radam", "RAdam"): ("exp_avg", "exp_avg_sq"),
     ("torch.optim.adamax", "Adamax"): ("exp_avg", "exp_inf"),
+    ("torch.optim", "Muon"): ("momentum_buffer",),
+    ("torch.optim", "Adafactor"): (),
 }
+# States of rules whose updates depend on whole tensors, which are then captured whole.
+WHOLE = {"Muon": ("momentum_buffer",), "Adafactor": ("row_var", "col_var", "variance")}
+MAX_WHOLE_ELEMENTS = 262_144
 HYPERPARAMETERS = (
     "lr",
     "weight_decay",
@@ -49,6 +54,11 @@ HYPERPARAMETERS = (
     "momentum_decay",
     "lambd",
     "t0",
+    "ns_coefficients",
+    "ns_steps",
+    "adjust_lr_fn",
+    "beta2_decay",
+    "d",
     "initial_lr",
 )
 FULL = (torch.float32, torch.float64)
@@ -71,13 +81,15 @@ def obstacle(optimizer: Any) -> str | None:
     kind = type(optimizer)
     if rule_of(optimizer)[0] is None:
         return f"the optimizer {kind.__module__}.{kind.__qualname__} is not one whose rule is known here"
-    tensors = [local(tensor) for group in optimizer.param_groups for tensor in group["params"]]
+    tensors = [local(tensor) for tensor in _all(optimizer)]
     if any(tensor is None or tensor.layout != torch.strided for tensor in tensors):
         return "parameters that are sparse or of a special tensor class"
     odd = {str(tensor.dtype) for tensor in tensors if tensor.dtype not in FULL + HALF}
     if odd:
         return f"parameters of type {', '.join(sorted(odd))}"
     half = [tensor for tensor in tensors if tensor.dtype in HALF]
+    if rule_of(optimizer)[0] in WHOLE and (half or any(hasattr(tensor, "placements") for tensor in _all(optimizer))):
+        return "a rule over whole tensors, on sharded parameters or in half precision"
     if any(tensor.device.type != "cpu" for tensor in half):
         return f"parameters in half precision on {half[0].device.type}"
     if half and any(tensors for _, tensors in map(implementation, optimizer.param_groups)):
@@ -88,14 +100,21 @@ def obstacle(optimizer: Any) -> str | None:
 def unsure(optimizer: Any) -> list[str]:
     """What the check of *optimizer* has to leave out, in words."""
     rule, _ = rule_of(optimizer)
-    half = any(tensor.dtype in HALF for group in optimizer.param_groups for tensor in group["params"])
+    half = any(tensor.dtype in HALF for tensor in _all(optimizer))
     hows = {implementation(group)[0] for group in optimizer.param_groups}
+    large = sum(tensor.numel() > MAX_WHOLE_ELEMENTS for tensor in _all(optimizer)) if rule in WHOLE else 0
+    if large:
+        return [f"{large} tensors of more than {MAX_WHOLE_ELEMENTS:,} elements are not recomputed whole"]
     return [
         f"the {how} {name} of this torch computes something else in half precision than it documents, so all that is looked "
         "at is whether parameters move at all"
         for name, how in UNSURE
         if half and rule == name and how in hows
     ]
+
+
+def _all(optimizer: Any) -> list[Any]:
+    return [tensor for group in optimizer.param_groups for tensor in group["params"]]
 
 
 def implementation(group: Mapping[str, Any]) -> tuple[str, bool]:

@@ -15,10 +15,12 @@ import torch
 
 from truerun.adapters.pytorch import parallel, reading, sparse
 from truerun.adapters.pytorch.sampling import draw_coordinates, share_out
+from truerun.adapters.pytorch.wrapping import within_compiled
 
 CONTINUITY_TENSORS = 4
 CONTINUITY_PER_TENSOR = 4
 REPLAY_COORDINATES = 64
+WHOLE_ELEMENTS = 65_536
 Buffers = dict[str, tuple[str, bytes]]
 
 
@@ -38,6 +40,7 @@ class Watched:
         self.capture: tuple[Any, ...] | None = None
         self.held: tuple[list[int], list[Any], Buffers] | None = None
         self.model: Callable[[], Any] = lambda: None
+        self.whole: list[int] = []
         self.adopt(optimizer, coordinates)
 
     def adopt(self, optimizer: Any, coordinates: int) -> None:
@@ -103,6 +106,49 @@ class Watched:
                 found[f"{name}.{suffix}"] = reading.gather(values, indices)
         return found
 
+    def _choose(self, nonce: bytes) -> list[int]:
+        """Tensors to capture whole, in a secret order: as many as stay within the bound, one at least."""
+        able = [i for i, tensor in enumerate(self.tensors) if tensor.grad is not None and self.sizes[i] > 0]
+        able.sort(key=lambda i: hashlib.blake2b(nonce + i.to_bytes(8, "big")).digest())
+        chosen: list[int] = []
+        total = 0
+        for i in able:
+            if total + self.sizes[i] <= WHOLE_ELEMENTS or (not chosen and self.sizes[i] <= reading.MAX_WHOLE_ELEMENTS):
+                chosen.append(i)
+                total += self.sizes[i]
+        self.shapes: dict[int, dict[str, tuple[int, ...]]] = {i: {} for i in chosen}
+        return chosen
+
+    def _captured_whole(self, optimizer: Any, suffix: str) -> Buffers:
+        """The chosen tensors with gradient (before the step) and state, every element of them."""
+        found: Buffers = {}
+        for i in self.whole:
+            tensor = self.tensors[i]
+            state = optimizer.state.get(tensor) or {}
+            parts = {f"p.{suffix}": tensor, **({"g": tensor.grad} if suffix == "0" else {})}
+            parts |= {f"{name}.{suffix}": state[name] for name in reading.WHOLE[str(self.rule)] if state.get(name) is not None}
+            for name, values in parts.items():
+                flat = values.detach().reshape(-1)
+                found[f"{i}/{name}"] = reading.gather([flat], [torch.arange(len(flat), device=flat.device)])
+                self.shapes[i][name] = tuple(values.shape)
+        return found
+
+    def _summands(self, optimizer: Any, gradients: list[Any], indices: list[Any]) -> Buffers:
+        """How many sparse entries make up each coordinate's gradient and state, and the sum of their magnitudes; one for dense."""
+        counts = [torch.ones(len(index)) for index in indices]
+        reaches = [torch.zeros(len(index), dtype=torch.float64) for index in indices]
+        for i, gradient in enumerate(gradients):
+            if gradient is None or gradient.layout == torch.strided:
+                continue
+            counts[i].zero_()
+            states = [reading.state_of(optimizer, [self.tensors[i]], name)[0] for name in self.state_names]
+            for entries in (gradient, *(state for state in states if state is not None and state.layout != torch.strided)):
+                count, reach = sparse.summands_at(entries, indices[i])
+                counts[i] += count.cpu()
+                reaches[i] += reach.cpu()
+        every = [torch.arange(len(index)) for index in indices]
+        return {"summands": reading.gather(counts, every), "reach": reading.gather(reaches, every)}
+
     def before(self, optimizer: Any, nonce: bytes) -> bool:
         """Capture parameters, gradients and state at the coordinates *nonce* stands for; False when an obstacle is in the way."""
         everything = list(range(len(self.tensors)))
@@ -117,11 +163,15 @@ class Watched:
         if not all(sparse.readable(seen[i]) for i in odd):
             self.obstacle = "sparse gradients of several sparse dimensions"
             return False
+        compiled = within_compiled()
+        if compiled and any(tensor.dtype in reading.HALF for tensor in self.tensors):
+            self.obstacle = "half precision in a compiled step"
+            return False
         for i in odd:
             indices[i] = sparse.touched(seen[i], indices[i])
         buffers = {"p.0": reading.gather(self.tensors, indices), "g": reading.gather(seen, indices)}
         if odd:
-            buffers |= _summands(seen, indices)
+            buffers |= self._summands(optimizer, seen, indices)
         buffers |= self._state(optimizer, self.tensors, indices, "0")
         missing = [i for i, gradient in enumerate(gradients) if gradient is None]
         names = self.state_names
@@ -131,10 +181,13 @@ class Watched:
         header = {
             "no_grad": missing,
             "fresh": fresh,
-            "how": [reading.implementation(group) for group in optimizer.param_groups],
+            # Compiled steps keep their scalars in tensors.
+            "how": [(how, tensors or compiled) for how, tensors in map(reading.implementation, optimizer.param_groups)],
             "scale": scale,
             "overflowed": overflowed,
         }
+        self.whole = self._choose(nonce) if self.rule in reading.WHOLE else []
+        buffers |= self._captured_whole(optimizer, "0")
         self.capture = (nonce, indices, buffers, header, reading.counters(optimizer, self.tensors))
         return True
 
@@ -145,8 +198,10 @@ class Watched:
         nonce, indices, buffers, header, counted = self.capture
         self.capture = None
         after = {"p.1": reading.gather(self.tensors, indices), **self._state(optimizer, self.tensors, indices, "1")}
-        self.held = (list(range(len(self.tensors))), indices, after)
+        self.held = (list(range(len(self.tensors))), indices, dict(after))
+        after |= self._captured_whole(optimizer, "1")
         header |= {
+            "whole": [[i, {name: list(shape) for name, shape in self.shapes[i].items()}] for i in self.whole],
             "nonce": None if self.from_agent else nonce.hex(),
             "counters": [counted, reading.counters(optimizer, self.tensors)],
         }
@@ -193,18 +248,3 @@ class Watched:
         bits = struct.pack("<d", loss) if loss is not None else b""
         values = reading.gather(self.tensors, self._replay)[1]
         return hashlib.blake2b(bits + b"|" + gradients + b"|" + values, digest_size=16).hexdigest()
-
-
-def _summands(gradients: list[Any], indices: list[Any]) -> Buffers:
-    """How many entries make up each coordinate's gradient and the sum of their magnitudes; one for dense gradients."""
-    counts, reaches = [], []
-    for gradient, index in zip(gradients, indices, strict=True):
-        if gradient is None or gradient.layout == torch.strided:
-            counts.append(torch.ones(len(index)))
-            reaches.append(torch.zeros(len(index)))
-        else:
-            count, reach = sparse.summands_at(gradient, index)
-            counts.append(count.cpu())
-            reaches.append(reach.cpu())
-    every = [torch.arange(len(count)) for count in counts]
-    return {"summands": reading.gather(counts, every), "reach": reading.gather(reaches, every)}

@@ -7,9 +7,11 @@ While torch.compile traces a call, the look steps aside, so that the graph is th
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from torch._C._dynamo import eval_frame
 from torch.compiler import is_compiling
 
 Look = Callable[..., object]
@@ -51,6 +53,28 @@ def returning(original: Callable[..., Any], watcher: Watcher, look: Look) -> Any
         return result
 
     return wrapper
+
+
+def uncompiled(function: Callable[..., Any]) -> None:
+    """
+    From now on torch.compile neither traces into *function* nor compiles what it calls.
+
+    Does what torch.compiler.disable does, without importing the compiler.
+    """
+    skip = eval_frame._FrameAction.SKIP  # noqa: SLF001 (its public name comes with an import of the whole compiler)
+    eval_frame.set_code_exec_strategy(function.__code__, eval_frame._FrameExecStrategy(skip, skip))  # noqa: SLF001
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+
+
+def within_compiled() -> bool:
+    """Whether torch.compile is at work somewhere up the stack."""
+    dynamo = sys.modules.get("torch._dynamo.eval_frame")
+    frame = sys._getframe() if dynamo is not None else None  # noqa: SLF001
+    while frame is not None:
+        if frame.f_globals is vars(dynamo):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def replace(owner: Any, name: str, make: Callable[[Any], Any]) -> Callable[[], None]:

@@ -10,6 +10,7 @@ from truerun.apps.judging.evaluating import Evaluating
 from truerun.apps.judging.gradient import GradientJudge
 from truerun.apps.judging.initialising import Initialising
 from truerun.apps.judging.judge import Judge
+from truerun.apps.judging.loading import LoadingJudge
 from truerun.apps.judging.modes import Modes
 from truerun.apps.judging.ranks import RanksJudge
 from truerun.apps.judging.scaling import Scaling
@@ -32,6 +33,7 @@ JUDGES: tuple[type[Judge], ...] = (
     GradientJudge,
     RanksJudge,
     Spectral,
+    LoadingJudge,
 )
 
 

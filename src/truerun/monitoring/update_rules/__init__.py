@@ -2,7 +2,7 @@
 
 A rule states the operations of torch's single-tensor and foreach implementations in their order. How exactly they are
 computed (in float32 or float64, or in half precision with every result rounded) is the arithmetic's business (`interval.py`),
-so the same function gives the enclosure of each. Matrix rules are in `whole_tensor.py`.
+so the same function gives the enclosure of each. For the matrix rules there is `monitoring/whole_tensor.py` beside it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from truerun.monitoring.update_rules.interval import Arithmetic, Interval
 
 __all__ = [
     "RULES",
+    "WHOLE",
     "Expectation",
     "Hyperparameters",
     "Interval",
@@ -79,7 +80,11 @@ RULES: dict[str, UpdateRule] = {
     "NAdam": UpdateRule(moments.nadam, (*_DECAY, "betas", "eps", "momentum_decay"), _BETAS, _FIRST),
     "RAdam": UpdateRule(moments.radam, (*_DECAY, "betas", "eps"), _BETAS, _FIRST),
     "Adamax": UpdateRule(moments.adamax, (*_DECAY, "betas", "eps"), _BETAS[:1], _FIRST),
+    # What these make of a parameter depends on its whole tensor: `whole_tensor.py`.
+    "Muon": UpdateRule(gradient_sums.muon_momentum, (*_DECAY, "momentum"), (("momentum", "momentum_buffer"),)),
+    "Adafactor": UpdateRule(lambda _, __: None, _DECAY),
 }
+WHOLE = ("Muon", "Adafactor")
 _FLAGS = ("nesterov", "amsgrad", "maximize", "centered")
 _DECOUPLED = ("AdamW",)
 

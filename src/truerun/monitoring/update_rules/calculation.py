@@ -61,7 +61,7 @@ class Situation:
     `count` is the step number the rule counts with (1 for the first), `fresh` marks coordinates without state before;
     `how` is the implementation: `single`, `foreach` or `fused`; `tensors` says that it computes its scalars as float32
     tensors. Gradients are divided by `scale` inside the step. A gradient that is a sum of `summands` (sparse gradients
-    repeat rows) may be added in any order; `reach` is then the sum of their magnitudes.
+    repeat rows, sparse momentum collects them) may be added in any order; `reach` is then the sum of their magnitudes.
     """
 
     p: Numbers
@@ -97,7 +97,7 @@ class Calculation:
     @property
     def p(self) -> Interval:
         """The parameter before the step."""
-        return self._summed(self.here.p, np.abs(self.here.p))
+        return self.summed(point(self.here.p), np.abs(self.here.p))
 
     @property
     def foreach(self) -> bool:
@@ -106,7 +106,7 @@ class Calculation:
 
     def gradient(self, numbers: Hyperparameters, *, decay: bool = True) -> Interval:
         """The gradient as it enters: unscaled, negated to maximize, with weight decay added when *decay*."""
-        given = self._summed(self.here.gradient, self.here.reach)
+        given = self.summed(point(self.here.gradient), self.here.reach)
         entering = self.do.divide(given, self.here.scale) if self.here.scale != 1 else given
         entering = negative(entering) if numbers.maximize else entering
         if decay and numbers.weight_decay:
@@ -128,12 +128,13 @@ class Calculation:
         after = self.here.after.get(name)
         return value if after is None or not self.do.stepwise else point(after)
 
-    def _summed(self, values: Numbers, reach: Numbers | None) -> Interval:
-        """*values*, to which sparse gradients add row by row."""
+    def summed(self, value: Interval, reach: Numbers | None = None) -> Interval:
+        """*value*, when it is added up of sparse entries in an unknown order whose magnitudes come to *reach*."""
+        reach = self.here.reach if reach is None else reach
         if self.here.summands is None or reach is None:
-            return point(values)
+            return value
         error = self.do.eps * np.maximum(self.here.summands - 1, 0) * reach
-        return Interval(values - error, values + error)
+        return Interval(value.low - error, value.high + error)
 
 
 def arithmetic_of(kind: str, how: str, widened: float = 1.0) -> Arithmetic:

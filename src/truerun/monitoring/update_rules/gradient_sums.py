@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from truerun.monitoring.update_rules.calculation import Calculation, Hyperparameters
+from truerun.monitoring.update_rules.calculation import SINGLE, Calculation, Hyperparameters
 from truerun.monitoring.update_rules.interval import Interval, negative, point
 
 
@@ -20,7 +20,7 @@ def sgd(h: Hyperparameters, c: Calculation) -> None:
         grown = c.do.add(c.do.scale(c.old("momentum_buffer"), h.momentum), gradient, 1 - h.dampening)
         fresh = c.here.fresh
         buffer = Interval(np.where(fresh, gradient.low, grown.low), np.where(fresh, gradient.high, grown.high))
-        direction = c.settle("momentum_buffer", buffer)
+        direction = c.summed(c.settle("momentum_buffer", buffer))
         if h.nesterov:
             direction = c.do.add(gradient, direction, h.momentum)
     c.settle("p", c.do.add(c.p, direction, negative(h.lr)))
@@ -92,7 +92,12 @@ def adadelta(h: Hyperparameters, c: Calculation) -> None:
     c.settle("p", c.do.add(c.p, delta, negative(h.lr)))
 
 
+def muon_momentum(h: Hyperparameters, c: Calculation) -> None:
+    """B <- momentum b + (1 - momentum) g."""
+    c.settle("momentum_buffer", c.do.lerp(c.old("momentum_buffer"), c.gradient(h, decay=False), 1 - h.momentum))
+
+
 def _kept_in_float32(value: Interval) -> Interval:
     """A scalar that is kept in a float32 tensor, and may have been computed there."""
-    error = 4 * float(np.finfo(np.float32).eps) * value.reach
+    error = 4 * float(SINGLE.eps) * value.reach + float(SINGLE.tiny)
     return Interval(value.low - error, value.high + error)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from truerun.monitoring.update_rules.calculation import Calculation, Hyperparameters
+from truerun.monitoring.update_rules.calculation import SINGLE, Calculation, Hyperparameters
 from truerun.monitoring.update_rules.interval import Interval, Term, negative, point
 
 RECTIFIED = 5.0  # RAdam adapts once the approximated moving average is longer than this
@@ -77,7 +77,7 @@ def _mu(h: Hyperparameters, c: Calculation, count: Term) -> Interval:
 
 def _float32(value: Interval) -> Interval:
     """A scalar that is kept in a float32 tensor."""
-    error = 2 * float(np.finfo(np.float32).eps) * value.reach
+    error = 2 * float(SINGLE.eps) * value.reach + float(SINGLE.tiny)  # a long product leaves the normal numbers
     return Interval(value.low - error, value.high + error)
 
 

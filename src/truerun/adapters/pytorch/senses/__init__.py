@@ -13,6 +13,7 @@ from truerun.adapters.pytorch.senses.duplicate_batches import DuplicateBatches
 from truerun.adapters.pytorch.senses.evaluating import Evaluating
 from truerun.adapters.pytorch.senses.gradient import GradientSense
 from truerun.adapters.pytorch.senses.initialising import Initialising
+from truerun.adapters.pytorch.senses.loading import LoadingSense
 from truerun.adapters.pytorch.senses.modes import Modes
 from truerun.adapters.pytorch.senses.ranks import Ranks
 from truerun.adapters.pytorch.senses.scaling import Scaling
@@ -40,6 +41,7 @@ SENSES: tuple[type[Sense], ...] = (
     Ranks,
     Spectral,
     DuplicateBatches,
+    LoadingSense,
 )
 
 
