@@ -9,7 +9,7 @@ spends more than without the tool, in pairs that alternate. Truerun and TrainChe
 compares with its log.
 
 --peers FOLDER makes a virtual environment there and installs the peers, each by itself; what does not install is said.
---tools a,b limits what is run; results of the others are kept from --results. --write puts the table into the docs.
+--tools 'a;b' limits what is run; results of the others are kept from --results. --write puts the table into the docs.
 """
 
 import argparse
@@ -38,8 +38,9 @@ PEERS = {
     "guardtower": "guardtower",
     "trainproof": "trainproof",
 }
-INSIDE = ("torch-audit", "torchmortem", "guardtower", "trainproof")
-STEPS, AT, PAIRS, PAIR_STEPS = 40, 21, 3, 100
+EVERY = "truerun, every step"
+OURS = ("truerun", EVERY)
+STEPS, AT, PAIR_STEPS = 40, 21, 100
 PAGE = ROOT / "docs" / "reference" / "peers.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 
@@ -83,17 +84,21 @@ def run_quietly(command, *, env, cwd, limit=1800):
 # Tools that live in the program.
 
 
-def inside(tool, python, folder, wanted):
+def inside(tool, python, folder, wanted, pairs):
     """Reports of every run, and what the tool costs."""
     outs = {key: folder / f"{tool}-{number}.json" for number, (key, _, _) in enumerate(plans(wanted))}
     listed = [environment(folder, tool, story, twin=twin, out=outs[key]) for key, story, twin in plans(wanted)]
-    pairs = []
-    for number in range(PAIRS):
+    listed_pairs = []
+    for number in range(pairs):
         for name in ("", tool) if number % 2 else (tool, ""):
             out = folder / f"pair-{tool}-{number}-{bool(name)}.json"
-            pairs.append(environment(folder, name, "", twin=False, out=out, steps=PAIR_STEPS, BENCH_WIDTH="1024"))
+            listed_pairs.append(environment(folder, name, "", twin=False, out=out, steps=PAIR_STEPS, BENCH_WIDTH="1024"))
     subprocess.run(
-        ["nice", "-n", "10", python, str(HERE / "forks.py")], input=json.dumps(listed + pairs), text=True, cwd=folder, check=True
+        ["nice", "-n", "10", python, str(HERE / "forks.py")],
+        input=json.dumps(listed + listed_pairs),
+        text=True,
+        cwd=folder,
+        check=True,
     )
     found = {key: read(out)["reports"] for key, out in outs.items()}
     if tool == "trainproof":
@@ -101,7 +106,7 @@ def inside(tool, python, folder, wanted):
         found = {key: trainproof(python, f"{out}.log.jsonl", base) for key, out in outs.items()}
     costs = [
         cpu(read(folder / f"pair-{tool}-{number}-True.json")) / cpu(read(folder / f"pair-{tool}-{number}-False.json")) - 1
-        for number in range(PAIRS)
+        for number in range(pairs)
     ]
     return found, costs
 
@@ -180,9 +185,10 @@ def violated(folder):
 # Truerun.
 
 
-def truerun(folder, wanted):
+def truerun(folder, wanted, pairs, every):
     """A clean run first, from which the others learn; then every run, under the agent, with default settings."""
     from truerun.apps.agent import WatchRequest, watch
+    from truerun.core.declaration import MonitoringSection
     from truerun.core.finding import Severity
     from truerun.monitoring.reference import Reference
 
@@ -196,6 +202,7 @@ def truerun(folder, wanted):
                 env=env,
                 output=folder / "truerun.log",
                 reference=reference or Reference(),
+                monitoring=MonitoringSection(every=every),
             )
         )
 
@@ -210,7 +217,7 @@ def truerun(folder, wanted):
             for one in outcome.findings
         ]
     costs = []
-    for number in range(PAIRS):
+    for number in range(pairs):
         pair = {"steps": PAIR_STEPS, "BENCH_WIDTH": "1024"}
         bare = environment(folder, "", "", twin=False, out=folder / f"bare-{number}.json", **pair)
         run_quietly([sys.executable, str(folder / "program.py")], env=bare, cwd=folder)
@@ -276,7 +283,7 @@ def table(results):
     return "\n".join(lines)
 
 
-def install(folder):
+def install(folder, wanted):
     """A virtual environment with the peers; returns its Python and what did not install, with the last line of why."""
     python = folder / "bin" / "python"
     if not python.exists():
@@ -285,7 +292,10 @@ def install(folder):
             [str(python), "-m", "pip", "install", "-q", f"torch=={importlib.metadata.version('torch').split('+')[0]}"], check=True
         )
     missing = {}
-    for tool, package in PEERS.items():
+    for tool in wanted:
+        if tool not in PEERS or version(tool, str(python)):
+            continue
+        package = PEERS[tool]
         done = subprocess.run([str(python), "-m", "pip", "install", "-q", package], capture_output=True, text=True, check=False)
         if done.returncode:
             errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
@@ -294,25 +304,27 @@ def install(folder):
 
 
 def version(tool, python):
-    if tool == "truerun":
+    """Its version, empty where it is not installed."""
+    if tool in OURS:
         return importlib.metadata.version("truerun")
     code = f"import importlib.metadata as m; print(m.version({PEERS[tool]!r}))"
-    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    return subprocess.run([python, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peers", type=Path, help="the virtual environment of the peers; made where it is not there")
-    parser.add_argument("--tools", default="truerun," + ",".join(PEERS))
+    parser.add_argument("--tools", default=";".join((*OURS, *PEERS)), help="which, semicolon between")
+    parser.add_argument("--pairs", type=int, default=5, help="pairs of runs for the cost")
     parser.add_argument("--stories", default="", help="words of the stories' names, comma between; default: all")
     parser.add_argument("--results", type=Path, default=HERE / "results.json", help="kept and read from here")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.relative_to(ROOT)}")
     chosen = parser.parse_args()
-    wanted = [tool for tool in chosen.tools.split(",") if tool]
+    wanted = [tool for tool in chosen.tools.split(";") if tool]
     results = json.loads(chosen.results.read_text()) if chosen.results.exists() else {}
-    python, missing = install(chosen.peers.absolute()) if chosen.peers else (None, {})
+    python, missing = install(chosen.peers.absolute(), wanted) if chosen.peers else (None, {})
     for tool in wanted:
-        if tool in missing or (tool != "truerun" and python is None):
+        if tool in missing or (tool not in OURS and python is None):
             print(f"{tool}: left out: {missing.get(tool, 'no --peers')}")
             continue
         with tempfile.TemporaryDirectory(prefix="truerun-bench-") as name:
@@ -320,15 +332,16 @@ def main():
             for part in ("program.py", "stories.py", "tools.py"):
                 shutil.copy(HERE / part, folder / part)
             print(f"{tool} …", flush=True)
-            if tool == "truerun":
-                found, costs = truerun(folder, chosen.stories)
+            if tool in OURS:
+                every = 1 if tool == EVERY else None
+                found, costs = truerun(folder, chosen.stories, chosen.pairs, every)
             elif tool == "traincheck":
                 found, costs = traincheck(python, folder, chosen.stories)
             else:
-                found, costs = inside(tool, python, folder, chosen.stories)
+                found, costs = inside(tool, python, folder, chosen.stories, chosen.pairs)
         today = dt.datetime.now(dt.UTC).date().isoformat()
         results[tool] = {"version": version(tool, python), "date": today, "found": found, "costs": costs}
-        order = [name for name in ("truerun", *PEERS) if name in results]
+        order = [name for name in (*OURS, *PEERS) if name in results]
         results = {name: results[name] for name in order}
         chosen.results.write_text(json.dumps(results, indent=1) + "\n")
     shown = table(results)

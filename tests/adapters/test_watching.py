@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import signal
 import socket
 import struct
@@ -140,6 +141,21 @@ def test_agent_killed(capfd: pytest.CaptureFixture[str]) -> None:
         signal.signal(signal.SIGPIPE, usual)
     assert watch.verdict is None
     assert "ended before the watch did" in capfd.readouterr().err
+
+
+def test_program_with_many_files_open() -> None:
+    """More than a thousand descriptors, beyond what select can name: watched all the same, update by update."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        with truerun.watch() as watch:
+            trained(6)
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (watch.verdict, watch.findings) == ("pass", ())
 
 
 @pytest.mark.parametrize(

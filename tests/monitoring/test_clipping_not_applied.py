@@ -55,7 +55,9 @@ def run(
 
 
 def said(observer: Observer) -> list[tuple[str, object, int | None, Severity]]:
-    return [(f.rule, f.evidence["term"], f.location.step, f.severity) for f in observer.findings if f.rule == "clipping-not-applied"]
+    return [
+        (f.rule, f.evidence["term"], f.location.step, f.severity) for f in observer.findings if f.rule == "clipping-not-applied"
+    ]
 
 
 @contextlib.contextmanager

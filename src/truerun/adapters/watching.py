@@ -145,7 +145,7 @@ class Agent:
 
     def read(self, wait_seconds: float) -> bool:
         """Take what the agent has said, waiting at most *wait_seconds* for something; False once it will say nothing more."""
-        if self._in < 0 or not select.select([self._in], [], [], wait_seconds)[0]:
+        if self._in < 0 or not _readable(self._in, wait_seconds):
             return self._in >= 0
         with contextlib.suppress(BlockingIOError):
             while data := os.read(self._in, 1 << 16):
@@ -154,7 +154,8 @@ class Agent:
             self._in = -1
         *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
-            self._take(json.loads(line))
+            with contextlib.suppress(ValueError, FormatError):  # nothing an agent of ours says; nothing to break training for
+                self._take(json.loads(line))
         return self._in >= 0
 
     def finish(self, exit_code: int) -> None:
@@ -166,11 +167,17 @@ class Agent:
             while self.result is None and self.read(max(0.0, until - time.monotonic())) and time.monotonic() < until:
                 pass
         if self.result is not None:
-            self.findings = [from_json(Finding, finding) for finding in self.result["findings"]]
+            with contextlib.suppress(FormatError):
+                self.findings = [from_json(Finding, finding) for finding in self.result["findings"]]
         elif self._in < 0:
             self._complain("ended before the watch did: what came after was not checked")
         else:
             self._complain("is not done yet; it ends by itself and speaks here")
+        self.hang_up()
+
+    def give_up(self) -> None:
+        """Nobody is going to be watched: the agent ends once it gets to reading it."""
+        self._send({"closed": INTERRUPTED})
         self.hang_up()
 
     def hang_up(self) -> None:
@@ -186,12 +193,11 @@ class Agent:
 
     def _send(self, value: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # an agent that is gone hears nothing; training goes on
-            self._out.send(json.dumps(value).encode() + b"\n", socket.MSG_NOSIGNAL)
+            self._out.sendall(json.dumps(value).encode() + b"\n", socket.MSG_NOSIGNAL)
 
     def _take(self, said: dict[str, Any]) -> None:
         if "finding" in said:
-            with contextlib.suppress(FormatError):
-                self.findings.append(from_json(Finding, said["finding"]))
+            self.findings.append(from_json(Finding, said["finding"]))
         elif said.keys() <= {"ready", "refused", "result"}:
             for name, value in said.items():
                 setattr(self, name, value)
@@ -243,10 +249,14 @@ def _start(request: dict[str, Any]) -> Watch:
     global _open  # noqa: PLW0603 (one process, one watch)
     agent = Agent(request)
     until = time.monotonic() + START_SECONDS
-    while agent.ready is None and agent.refused is None and agent.read(1.0) and time.monotonic() < until:
-        pass
+    try:
+        while agent.ready is None and agent.refused is None and agent.read(1.0) and time.monotonic() < until:
+            pass
+    except BaseException:  # Ctrl-C while inputs are locked: the agent must not wait for a watch that will not come
+        agent.give_up()
+        raise
     if agent.ready is None:
-        agent.hang_up()
+        agent.give_up()
     if agent.refused is not None:
         raise UsageError(**agent.refused)
     if agent.ready is None:
@@ -281,6 +291,13 @@ def check_arguments(model: Any, optimizer: Any, loader: Any) -> list[Any]:
             next_step="make the optimizer after the model has its final parameters and is on its device",
         )
     return models
+
+
+def _readable(descriptor: int, wait_seconds: float) -> bool:
+    """Whether there is something to read; `select` would refuse the descriptors of a program that has many files open."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(max(0.0, wait_seconds) * 1000))
 
 
 def _each(value: Any) -> list[Any]:

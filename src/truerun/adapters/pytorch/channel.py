@@ -100,7 +100,7 @@ class Channel:
         until = time.monotonic() + wait_seconds
         while self._pending and not self._dead and self._socket is not None and self._pid == os.getpid():
             left = until - time.monotonic()
-            if left <= 0 or not select.select([], [self._socket], [], left)[1]:
+            if left <= 0 or not _ready(self._socket, select.POLLOUT, left):
                 return
             with self._sending:
                 self._push()
@@ -123,7 +123,7 @@ class Channel:
                 self._inbox = [frame for frame in self._inbox if frame not in found]
                 return found[-1]
             left = until - time.monotonic()
-            if left <= 0 or self._dead or self._socket is None or not select.select([self._socket], [], [], left)[0]:
+            if left <= 0 or self._dead or self._socket is None or not _ready(self._socket, select.POLLIN, left):
                 return None
 
     def _pull(self) -> None:
@@ -142,3 +142,10 @@ class Channel:
             return
         except (OSError, FormatError):
             self._lose()
+
+
+def _ready(line: socket.socket, event: int, wait_seconds: float) -> bool:
+    """Whether *line* can be read or written; `select` would refuse the descriptors of a program that has many files open."""
+    poll = select.poll()
+    poll.register(line, event)
+    return bool(poll.poll(wait_seconds * 1000))
