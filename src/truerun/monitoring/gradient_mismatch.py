@@ -30,7 +30,7 @@ RULE = Rule(
     confidence=Confidence.HIGH,
     atlas="AML.T0018",
 )
-FINE, COARSE, COARSE_PRECISION = 30.0, 4.0, 1e-4
+FINE, COARSE, COARSE_PRECISION = 60.0, 4.0, 1e-4
 SAME, TINY = 1e-3, 1e-300
 MAX_NAMED = 8
 SCALING = frozenset({"clip_grad_norm_", "clip_grads_with_norm_", "unscale_"})
