@@ -30,7 +30,7 @@ RULE = Rule(
     confidence=Confidence.HIGH,
     atlas="AML.T0018",
 )
-FINE, COARSE, COARSE_PRECISION = 30.0, 4.0, 1e-4
+FINE, COARSE, COARSE_PRECISION = 60.0, 4.0, 1e-4
 SAME, TINY = 1e-3, 1e-300
 ROUNDING = {"bfloat16": 2**-8, "float16": 2**-11}  # of one gradient; a factor is applied to each of them and rounded
 MAX_NAMED = 8

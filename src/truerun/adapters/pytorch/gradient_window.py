@@ -25,7 +25,7 @@ MAX_ELEMENTS = 64 * 1024 * 1024
 MAX_PASSES = 24
 MAX_LISTED = 64
 SAME = 1e-5
-CLOSER_LOOK, COARSE_LOOK, COARSE = 20.0, 3.0, 1e-4
+CLOSER_LOOK, COARSE_LOOK, COARSE = 50.0, 3.0, 1e-4
 Pass = tuple[tuple[int, ...], float, float, float]
 WRAPPERS = (torch.nn.parallel.DistributedDataParallel,)
 
