@@ -7,10 +7,12 @@ holds; cannot see those that are hidden deeper, nor workers of other libraries.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import random
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -37,7 +39,17 @@ class Workers(Sense):
         """Look where a worker makes its fetcher (after `worker_init_fn`) and where that makes batches."""
         self.wrap_result(dataloader._DatasetKind, "create_fetcher", self._begin)  # noqa: SLF001 (there is no public place)
         for kind in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):  # noqa: SLF001 (as above)
-            self.wrap(kind, "fetch", after=self._fetched)
+            self.probe.replace(kind, "fetch", self._fetching)
+
+    def _fetching(self, original: Callable[..., Any]) -> Any:
+        @functools.wraps(original)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            batch = original(*args, **kwargs)
+            if self.begun > 0:  # only between a worker's beginning and its first batch is there anything to see
+                self.tell(self._fetched, (), {})
+            return batch
+
+        return wrapper
 
     def _begin(self, *_: Any, **__: Any) -> None:
         info = _utils.worker.get_worker_info()
@@ -48,7 +60,7 @@ class Workers(Sense):
         if self.probe.channel.open({**self.probe.hello(), "worker": info.id}):
             self._tell(info, first=True)
 
-    def _fetched(self, *_: Any, **__: Any) -> None:
+    def _fetched(self) -> None:
         if self.begun == os.getpid():
             self.begun = -self.begun
             self._tell(_utils.worker.get_worker_info(), first=False)
