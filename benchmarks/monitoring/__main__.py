@@ -3,8 +3,8 @@ Truerun and its peers side by side, on the same stories and their honest twins: 
 
 Each story breaks a small training at a known step; its twin does something honest that looks like it. **Caught**: the tool
 says something, at its warning level or above, that it does not say of the twin, and says it from the step of the change on.
-**Delay**: steps from the first broken one to that report; "end" where a tool speaks only after training. **False alarms**:
-runs among twins and the clean run of which it says anything at warning level or above. **Cost**: processor time that the training process
+**Delay**: steps from the first broken one to that report; "end" where a tool speaks only after training. **Warnings**:
+honest runs, twins and the clean one, of which it says anything at warning level or above. **Cost**: processor time that the training process
 spends more than without the tool, in pairs that alternate. Truerun and TrainCheck learn from one clean run first; trainproof
 compares with its log.
 
@@ -277,7 +277,7 @@ def table(results):
     counts = [f"{sum(map(bool, each))} of {sum(one is not None for one in each)}" for each in answers]
     lines.append("| **caught** | " + " | ".join(counts) + " |")
     alarms = ["{} of {}".format(*false_alarms(results[tool]["found"])) for tool in tools]
-    lines.append("| **honest runs with a false alarm** | " + " | ".join(alarms) + " |")
+    lines.append("| **honest runs with a warning** | " + " | ".join(alarms) + " |")
     lines.append("| **cost in the training process** | " + " | ".join(cost(results[tool]["costs"]) for tool in tools) + " |")
     lines.append("| measured on | " + " | ".join(results[tool]["date"] for tool in tools) + " |")
     return "\n".join(lines)
