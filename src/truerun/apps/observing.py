@@ -31,7 +31,7 @@ MAX_POINTS = 200_000
 MAX_OF_A_RULE = 20
 QUIET_STEPS, QUIET_SECONDS, QUIET_FACTOR = 20, 30.0, 50.0
 UNWATCHED_SCANS, UNWATCHED_CPU_SECONDS = 3, 10.0
-MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError)
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, FormatError)
 
 
 class Observer:
