@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import optim
 
@@ -35,6 +36,12 @@ IMPLEMENTATIONS: dict[str, dict[str, bool]] = {
 }
 FUSED = ("SGD", "Adam", "AdamW", "Adagrad")
 PAIRS = [(rule, kind) for rule in RULES for kind in IMPLEMENTATIONS if kind != "fused" or rule.split()[0] in FUSED]
+QUICK = ("AdamW", "SGD momentum")
+# All of them, of which the everyday run takes the single-tensor ones and two rules in every implementation.
+MARKED = [
+    pytest.param(rule, kind, marks=[] if kind == "single" or rule in QUICK else [pytest.mark.slow], id=f"{rule}-{kind}")
+    for rule, kind in PAIRS
+]
 TYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

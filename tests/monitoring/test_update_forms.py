@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.monitoring import tampering
 from tests.monitoring.loop import model, train, watching
-from tests.monitoring.optimizers import IMPLEMENTATIONS, PAIRS, RULES, TYPES, train_in
+from tests.monitoring.optimizers import IMPLEMENTATIONS, MARKED, PAIRS, RULES, TYPES, train_in
 
 from truerun.adapters.pytorch import reading
 from truerun.core.finding import Finding
@@ -41,7 +41,9 @@ def test_bfloat16_step_is_held_to_its_rounding(tmp_path: Path, kind: str, attack
     assert mismatches(observer)[0].location.step == ONSET
 
 
-@pytest.mark.parametrize(("rule", "kind"), [pair for pair in PAIRS if (pair[0].split()[0], pair[1]) not in DEFECTIVE])
+@pytest.mark.parametrize(
+    ("rule", "kind"), [pair for pair in MARKED if (str(pair.values[0]).split()[0], pair.values[1]) not in DEFECTIVE]
+)
 def test_clean_bfloat16_steps_raise_nothing(tmp_path: Path, rule: str, kind: str) -> None:
     """The accept twin, in every rule and implementation."""
     network = model().bfloat16()

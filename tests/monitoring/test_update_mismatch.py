@@ -22,6 +22,7 @@ EVERYWHERE = {
     "frozen": tampering.freeze_third,
 }
 PAIRS = [(rule, kind) for rule in RULES for kind in IMPLEMENTATIONS]
+FEW = [("SGD", "single"), ("SGD momentum", "foreach"), ("Adam amsgrad", "single"), ("AdamW", "fused")]
 
 
 def tamper(folder: Path, rule: str, kind: str, attack: tampering.Attack, steps: int = ONSET + 3) -> tuple[Finding, ...]:
@@ -32,7 +33,7 @@ def tamper(folder: Path, rule: str, kind: str, attack: tampering.Attack, steps: 
 
 
 @pytest.mark.parametrize("term", EVERYWHERE)
-@pytest.mark.parametrize(("rule", "kind"), PAIRS)
+@pytest.mark.parametrize(("rule", "kind"), FEW)
 def test_altered_step_is_seen_and_named_at_once(tmp_path: Path, rule: str, kind: str, term: str) -> None:
     """The attack: an edited PyTorch does something else with the gradient from step 9 on."""
     first = tamper(tmp_path, rule, kind, EVERYWHERE[term])[0]
@@ -41,9 +42,9 @@ def test_altered_step_is_seen_and_named_at_once(tmp_path: Path, rule: str, kind:
     assert first.evidence["term"] in ({term, "lr"} if term == "gradient-scale" else {term})
 
 
-@pytest.mark.parametrize(("rule", "kind"), PAIRS)
+@pytest.mark.parametrize(("rule", "kind"), FEW)
 def test_clean_steps_raise_nothing(tmp_path: Path, rule: str, kind: str) -> None:
-    """The accept twin: 120 clean steps of each of 18 pairs, every one of them checked, no finding of any kind."""
+    """The accept twin: 120 clean steps, every one of them checked, no finding of any kind."""
     network = model()
     with watching(tmp_path) as observer:
         train(network, RULES[rule](network.parameters(), **IMPLEMENTATIONS[kind]), 120)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tests.monitoring import tampering
 from tests.monitoring.loop import model, train, watching
-from tests.monitoring.optimizers import IMPLEMENTATIONS, PAIRS, RULES
+from tests.monitoring.optimizers import IMPLEMENTATIONS, MARKED, RULES
 
 from truerun.adapters.pytorch import reading
 from truerun.apps import observing
@@ -73,7 +73,7 @@ def watch_each(
     return found, observer.findings
 
 
-@pytest.mark.parametrize(("rule", "kind"), PAIRS)
+@pytest.mark.parametrize(("rule", "kind"), MARKED)
 def test_each_attack_is_seen_at_its_step_and_nothing_else_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, rule: str, kind: str
 ) -> None:

@@ -32,7 +32,7 @@ from truerun.monitoring.update_mismatch import check_update
 MAX_POINTS = 200_000
 MAX_OF_A_RULE = 20
 UNWATCHED_SCANS, UNWATCHED_CPU_SECONDS = 3, 10.0
-MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, FormatError)
+MALFORMED = (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, FormatError)
 
 
 class Observer:

@@ -24,6 +24,9 @@ RULE = Rule(
 )
 NUMBERS = ("lr", "weight_decay", "momentum", "dampening", "betas", "eps")
 FLAGS = ("nesterov", "amsgrad", "maximize")
+# Names that a declaration may use for something else: they are held to stay as they were, no more.
+OTHERS = ("alpha", "rho", "lr_decay", "momentum_decay", "lambd", "t0", "beta2_decay", "d", "ns_coefficients", "ns_steps")
+OTHER_FLAGS = ("centered", "decoupled_weight_decay", "adjust_lr_fn")
 SCHEDULED = ("lr", "momentum", "betas", "initial_lr")
 CLOSE = 1e-9
 Groups = Sequence[Mapping[str, Any]]
@@ -95,7 +98,7 @@ class HyperparameterWatch:
         self, old: Mapping[str, Any], new: Mapping[str, Any], number: int, step: int, notes: frozenset[str]
     ) -> list[Finding]:
         findings = []
-        for key in (*NUMBERS, *FLAGS):
+        for key in (*NUMBERS, *FLAGS, *OTHERS, *OTHER_FLAGS):
             if key not in old or key not in new or same(old[key], new[key], exact=True):
                 continue
             if key in SCHEDULED and f"scheduler.{key}" in notes and f"code.{key}" not in notes:

@@ -61,9 +61,11 @@ def uncompiled(function: Callable[..., Any]) -> None:
 
     Does what torch.compiler.disable does, without importing the compiler.
     """
+    function._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
+    if not hasattr(eval_frame, "set_code_exec_strategy"):  # torch before 2.6
+        return
     skip = eval_frame._FrameAction.SKIP  # noqa: SLF001 (its public name comes with an import of the whole compiler)
     eval_frame.set_code_exec_strategy(function.__code__, eval_frame._FrameExecStrategy(skip, skip))  # noqa: SLF001
-    function._torchdynamo_disable = True  # type: ignore[attr-defined]  # noqa: SLF001
 
 
 def within_compiled() -> bool:
