@@ -35,7 +35,8 @@ def test_rendering_the_parsed_gives_the_same_bytes(value):
 @given(st.integers(0, 2**64 - 1).map(lambda bits: struct.unpack("<d", struct.pack("<Q", bits))[0]).filter(math.isfinite))
 def test_every_double_survives_and_is_written_as_ecmascript_does(number):
     data = render_canonical(number)
-    assert json.loads(data) == number
+    # ECMAScript writes the shortest digits that lead back to the double; read as an integer they may be another number.
+    assert float(json.loads(data)) == number
     assert data == rfc8785.dumps(number)
 
 

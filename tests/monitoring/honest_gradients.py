@@ -50,6 +50,7 @@ THROUGH: dict[str, Callable[[Any], Any]] = {
     "checkpointed": lambda x: checkpoint(torch.sigmoid, x, use_reentrant=False),
     "checkpointed the old way": lambda x: checkpoint(torch.sigmoid, x, use_reentrant=True),
     "sorted": lambda x: x.sort(dim=1).values.cumsum(1),
+    "quantised": lambda x: torch.fake_quantize_per_tensor_affine(x, 0.05, 0, -128, 127),
     "half precision inside": lambda x: x.bfloat16().float(),
 }
 
@@ -227,7 +228,34 @@ def policy_gradient() -> None:
     steps(nn.ModuleList([policy, value]), loss)
 
 
+class Words(nn.Module):
+    """Sentences of different lengths, filled up with a padding word whose row gets no gradient by design."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__()
+        self.words, self.head = nn.Embedding(20, 12, **options), nn.Linear(12, 5)
+        nn.init.normal_(self.words.weight)  # the padding's row counts in the forward pass
+
+    def forward(self, tokens: Any) -> Any:
+        return self.head(self.words(tokens).mean(1))
+
+
+def words(**options: Any) -> None:
+    network = Words(**options)
+    generator = torch.Generator().manual_seed(4)
+
+    def loss_of(x: Any, y: Any) -> Any:
+        tokens = torch.randint(0, 20, (16, 6), generator=generator)
+        tokens[:, 4:] = 0
+        return functional.cross_entropy(network(tokens), y)
+
+    steps(network, loss_of)
+
+
 PROGRAMS: dict[str, Callable[[], None]] = {
+    "padding": lambda: words(padding_idx=0),
+    "padding counted from the end": lambda: words(padding_idx=-20),
+    "gradients by frequency": lambda: words(scale_grad_by_freq=True),
     **{name: (lambda name=name: through(name)) for name in THROUGH},  # type: ignore[misc]
     "its own loss": own_loss,
     "accumulation": accumulation,
@@ -248,4 +276,4 @@ PROGRAMS: dict[str, Callable[[], None]] = {
     "sparse embedding": sparse_embedding,
     "policy gradient": policy_gradient,
 }
-UNTOLD = {"gradient penalty", "weight norm and spectral norm"}
+UNTOLD = {"gradient penalty", "gradients by frequency", "quantised", "weight norm and spectral norm"}

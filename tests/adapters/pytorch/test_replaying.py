@@ -87,15 +87,80 @@ class Feeding(nn.Linear):
         return super().forward(x) + next(self.feed)
 
 
+CALLS: list[str] = []
+COUNTS = {"forward": 0}
+
+
+class Listing(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        CALLS.append("forward")
+        return super().forward(x)
+
+
+class CountingCalls(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        COUNTS["forward"] += 1
+        return super().forward(x)
+
+
+def say(words: str) -> None:
+    print(words)
+
+
+class Helped(nn.Linear):
+    def forward(self, x: Any) -> Any:
+        say("called")
+        return super().forward(x)
+
+
+def counted() -> nn.Module:
+    calls = 0
+
+    class Nonlocal(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return super().forward(x)
+
+    return Nonlocal(2, 2)
+
+
+class Collecting(nn.Linear):
+    """Changes only what is its own, or nobody's: a list of its call, and one of the module."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+        self.kept: list[Any] = []
+
+    def forward(self, x: Any) -> Any:
+        parts: list[Any] = []
+        for row in x:
+            parts.append(super().forward(row))  # noqa: PERF401 (as people write it)
+        self.kept.append(len(parts))
+        return torch.stack(parts)
+
+
+def test_a_forward_that_changes_what_is_its_own_is_repeated() -> None:
+    """The accept twin: lists made in the call may change, and lists of the module are put back."""
+    module = Collecting()
+    call = called(module, torch.randn(3, 2))
+    replaying.along(call, {id(module.weight): (module.weight, torch.ones(2, 2))})
+    assert module.kept == [3]
+
+
 @pytest.mark.parametrize(
     ("module", "why"),
     [
         (Printing(2, 2), "acts on the outside: print"),
+        (Listing(2, 2), "acts on the outside: CALLS"),
+        (CountingCalls(2, 2), "acts on the outside: COUNTS"),
+        (Helped(2, 2), "acts on the outside: print"),
+        (counted(), "acts on the outside: calls"),
         (nn.Sequential(nn.ReLU(), Feeding(2, 2)), "acts on the outside: next"),
         (Drawing(), "a random number generator of its own"),
         (nn.DataParallel(nn.Linear(2, 2)), "spread over processes"),
     ],
-    ids=["prints", "advances an iterator", "own generator", "spread"],
+    ids=["prints", "list of all", "table of all", "helper prints", "nonlocal", "advances an iterator", "own generator", "spread"],
 )
 def test_what_would_show_is_not_repeated(module: nn.Module, why: str) -> None:
     """A forward that prints, takes from an iterator, draws from its own generator or is spread over devices is left alone, with the reason."""

@@ -6,7 +6,8 @@ where an operation has no forward mode. Neither uses a formula that the backward
 
 Parameters are exchanged for others while the call is repeated, never written to. Attributes of the modules, buffers and
 random number generators are put back as they were. Hooks of the program are left out. A forward that visibly acts on the
-outside (prints, writes, advances an iterator, sets a global) is not repeated: see `obstacle`.
+outside (prints, writes, advances an iterator, sets a global, changes a container that is not the module's) is not repeated:
+see `obstacle`.
 """
 
 from __future__ import annotations
@@ -27,13 +28,25 @@ from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
-OUTSIDE = frozenset({"print", "open", "write", "input", "send", "put", "system", "exec", "eval"})
+OUTSIDE = frozenset({"print", "open", "write", "input", "send", "put", "system", "exec", "eval", "add_scalar", "add_histogram"})
+TRACKERS = frozenset({"wandb", "mlflow", "comet_ml", "neptune"})
+CHANGING = frozenset(name for kind in (list, dict, set, collections.deque) for name in dir(kind) if not name.startswith("_")) - {
+    *("copy", "count", "index", "keys", "values", "items", "get", "union", "difference", "intersection"),
+    *("issubset", "issuperset", "isdisjoint", "symmetric_difference", "fromkeys"),
+}
+CONTAINERS = (list, dict, set, collections.deque)
+MAX_FUNCTIONS = 500
 PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
 MAX_BUFFER_BYTES = 64 * 1024 * 1024
 RELATIVE_STEP = 1e-6
 SHORT = frozenset({torch.bfloat16, torch.float16})
+# Straight-through estimators of torch's own: quantisation-aware training.
+OWN_GRADIENTS = frozenset(
+    name
+    for kind in ("per_tensor", "per_channel")
+    for name in (f"fake_quantize_{kind}_affine", f"_fake_quantize_learnable_{kind}_affine")
+) | {"fused_moving_avg_obs_fake_quant"}
 REQUIRES_GRAD = torch.Tensor.requires_grad.__get__
-STORE_GLOBAL = dis.opmap["STORE_GLOBAL"]
 # What every module has gets other containers while a call is repeated, so those need no copy.
 EXCHANGED = frozenset(vars(torch.nn.Module())) - {"_modules"}
 _modules: Any = sys.modules["torch.nn.modules.module"]
@@ -109,20 +122,56 @@ def _obstacle_of(kind: type) -> str | None:
     if kind.__module__.startswith("torch."):
         odd = ("torch.jit", "torch._dynamo", "torch.nn.parallel", "torch.distributed")
         return f"{kind.__name__} is compiled or spread over processes" if kind.__module__.startswith(odd) else None
-    seen: set[types.CodeType] = set()
-    waiting = [getattr(getattr(kind, "forward", None), "__code__", None)]
-    while waiting:
-        code = waiting.pop()
-        if code is None or code in seen:
+    forward = getattr(kind, "forward", None)
+    waiting = [forward] if isinstance(forward, types.FunctionType) else []
+    seen: set[types.FunctionType] = set()
+    while waiting and len(seen) < MAX_FUNCTIONS:
+        function = waiting.pop()
+        if function in seen:
             continue
-        seen.add(code)
-        names = set(code.co_names)
-        acts = sorted(names & OUTSIDE) + (["next"] if "next" in names and not names & {"parameters", "buffers"} else [])
-        if acts or STORE_GLOBAL in code.co_code[::2]:
-            return f"{code.co_filename}:{code.co_firstlineno} ({code.co_qualname}) acts on the outside: {', '.join(acts) or 'a global'}"
-        waiting += [inner for inner in code.co_consts if isinstance(inner, types.CodeType)]
-        waiting += [getattr(vars(kind).get(name), "__code__", None) for name in names]
+        seen.add(function)
+        outer = _outer(function)
+        for code in _codes(function.__code__):
+            acts = _acts(code, outer, set(function.__code__.co_freevars))
+            if acts:
+                return f"{code.co_filename}:{code.co_firstlineno} ({code.co_qualname}) acts on the outside: {', '.join(acts)}"
+            called = [vars(kind).get(name, outer.get(name)) for name in code.co_names]
+            waiting += [
+                other
+                for other in called
+                if isinstance(other, types.FunctionType) and not str(other.__module__).startswith(("torch.", "numpy."))
+            ]
     return None
+
+
+def _outer(function: types.FunctionType) -> Mapping[str, Any]:
+    """What the names that *function* does not define itself stand for."""
+    held: dict[str, Any] = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # not filled yet
+            held[name] = cell.cell_contents
+    return collections.ChainMap(held, function.__globals__)
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from _codes(inner)
+
+
+def _acts(code: types.CodeType, outer: Mapping[str, Any], free: set[str]) -> list[str]:
+    """What in *code* would show outside if it ran once more: names of what it calls or changes."""
+    names = set(code.co_names)
+    acts = sorted(names & OUTSIDE) + (["next"] if "next" in names and not names & {"parameters", "buffers"} else [])
+    acts += sorted(name for name in names & TRACKERS if isinstance(outer.get(name), types.ModuleType))
+    shared = sorted(name for name in names | free if isinstance(outer.get(name), CONTAINERS))
+    changes = bool(names & CHANGING)
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "STORE_GLOBAL" or (instruction.opname == "STORE_DEREF" and instruction.argval in free):
+            acts.append(str(instruction.argval))
+        changes = changes or instruction.opname in ("STORE_SUBSCR", "DELETE_SUBSCR")
+    return acts + (shared if changes else [])
 
 
 def along(call: Call, directions: Mapping[int, tuple[Any, Any]]) -> list[tuple[Any, Any]]:
@@ -197,13 +246,22 @@ class _Looking(TorchFunctionMode):  # type: ignore[misc]
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(id(tensor) in self.originals for tensor in _tensors((*args, *(kwargs or {}).values()))):
             raise CannotReplayError("a parameter is used by a path that does not lead through its module")
+        if getattr(func, "__name__", "") in OWN_GRADIENTS:
+            raise CannotReplayError(f"the gradient of {func.__name__} is by design not its derivative")
         result = self.call(func, args, kwargs or {})
+        padded = _padding(func, args, kwargs or {})
+        if padded is not None and isinstance(result, torch.Tensor):
+            result = self.constant(result, padded)
         if isinstance(result, torch.Tensor) and result.dtype in SHORT:
             self.precision = max(self.precision, torch.finfo(result.dtype).eps)
         return result
 
     def call(self, func: Any, args: Any, kwargs: Any) -> Any:
         raise NotImplementedError
+
+    def constant(self, result: Any, where: Any) -> Any:
+        """*result* with the rows *where* taken for constants, as the backward pass of an embedding takes its padding."""
+        return torch.where(where.unsqueeze(-1), result.detach(), result)
 
 
 class _Moving(_Looking):
@@ -226,6 +284,12 @@ class _Stepping(_Looking):
     """For differences: what depends on parameters under `no_grad` counts as a constant, and here it would not be one."""
 
     inside = 0
+
+    def constant(self, result: Any, where: Any) -> Any:
+        """What is stepped along cannot be kept constant."""
+        if bool(where.any()):
+            raise CannotReplayError("an embedding has padding where differences are needed")
+        return result
 
     def __enter__(self) -> Any:
         self._apply = apply = vars(torch.autograd.Function)["apply"]
@@ -253,6 +317,28 @@ class _Stepping(_Looking):
         if isinstance(result, torch.Tensor) and result.dtype in SHORT:
             raise CannotReplayError("it computes in half precision where differences are needed")
         return result
+
+
+def _padding(func: Any, args: Any, kwargs: Any) -> Any:
+    """Which indices of an embedding are its padding, whose row gets no gradient; None for other functions, and without one."""
+    names = _EMBEDDINGS.get(func)
+    if names is None:
+        return None
+    given = {**dict(zip(names, args, strict=False)), **kwargs}
+    if given.get("scale_grad_by_freq"):
+        raise CannotReplayError("an embedding scales its gradient by how often a row is used")
+    # The padding of an embedding bag is left out of its sums, forward and backward alike.
+    padding = given.get("padding_idx") if func is not torch.nn.functional.embedding_bag else None
+    if padding is None or (padding < 0 and func is torch.embedding):
+        return None
+    return given["input"] == (padding if padding >= 0 else padding + given["weight"].size(0))
+
+
+_EMBEDDINGS = {
+    torch.nn.functional.embedding: ("input", "weight", "padding_idx", "max_norm", "norm_type", "scale_grad_by_freq", "sparse"),
+    torch.embedding: ("weight", "input", "padding_idx", "scale_grad_by_freq", "sparse"),
+    torch.nn.functional.embedding_bag: ("input", "weight", "offsets", "max_norm", "norm_type", "scale_grad_by_freq"),
+}
 
 
 def _moves(tensor: Any) -> bool:
