@@ -58,6 +58,7 @@ class Probe:
         self.counting: Any = None
         self.senses = make_senses(self)
         self._undo: list[Callable[[], None]] = []
+        self._answers: dict[Callable[..., None], list[tuple[Sense, Look]]] = {}
 
     # What the program does, seen from outside of it.
 
@@ -184,11 +185,7 @@ class Probe:
             self.channel.send({"kind": "unhooked", "step": self.steps, "what": "torch.autograd.backward"})
         loss = self._read_loss(sampled=checked is not None)
         fingerprint = watched.fingerprint(loss, self.gradients) if self.key is not None else None
-        # Learning rates change all the time and travel with each row, the rest only when it changes.
-        rates = [dict(group).get("lr") for group in watched.groups]
-        rest = tuple(tuple(item for item in group if item[0] != "lr") for group in watched.groups)
-        groups = [dict(group) for group in watched.groups] if rest != watched.sent else None
-        watched.sent = rest
+        rates, groups = watched.settings()
         row = [self.steps, watched.number, watched.steps, self.backwards, loss, checked is not None, self.held]
         extra = {sense.name: sense.extra for sense in self.senses if sense.extra}
         self.rows.append([*row, fingerprint, rates, groups, [*self.notes, *watched.notes], extra])
@@ -344,12 +341,17 @@ class Probe:
 
     def _ask(self, question: Callable[..., None], *args: Any) -> None:
         """Put *question*, a method of Sense, to every sense that has an answer; the caller keeps the time of all of them."""
-        name = question.__name__
-        for sense in self.senses:
-            if getattr(type(sense), name) is not question:
-                begun = _clock()
-                self._guarded(sense, getattr(sense, name), *args)
-                self.budget.spent_by[sense.name] += _clock() - begun
+        answers = self._answers.get(question)
+        if answers is None:
+            name = question.__name__
+            asked = [sense for sense in self.senses if getattr(type(sense), name) is not question]
+            answers = self._answers[question] = [(sense, getattr(sense, name)) for sense in asked]
+        spent_by, begun = self.budget.spent_by, _clock()
+        for sense, answer in answers:
+            self._guarded(sense, answer, *args)
+            now = _clock()
+            spent_by[sense.name] += now - begun
+            begun = now
 
     def _guarded(self, sense: Sense, seen: Look, *args: Any, **kwargs: Any) -> None:
         if self.off or sense.off:

@@ -140,6 +140,15 @@ def hyperparameters(group: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
     return tuple((name, _plain(group[name])) for name in HYPERPARAMETERS if name in group)
 
 
+def unchanged(now: Sequence[Sequence[Any]], before: Sequence[Sequence[Any]]) -> bool:
+    """Whether settings of groups, as they are held, are the very same; a tensor or a list may have changed in place."""
+    return len(now) == len(before) and all(
+        one is other or (one == other and type(one) is type(other)) if not isinstance(one, torch.Tensor | list) else False
+        for here, there in zip(now, before, strict=True)
+        for one, other in zip(here, there, strict=True)
+    )
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return tuple(_plain(item) for item in value)

@@ -36,6 +36,9 @@ class Watched:
         self.from_agent = False
         self.groups: tuple[Any, ...] = ()
         self.sent: tuple[Any, ...] = ()
+        self._row_of: Any = None
+        self._rates: list[Any] = []
+        self._held_settings: list[list[Any]] | None = None
         self.notes: list[str] = []
         self.capture: tuple[Any, ...] | None = None
         self.held: tuple[list[int], list[Any], Buffers] | None = None
@@ -84,8 +87,22 @@ class Watched:
             "seed": torch.initial_seed(),
         }
 
+    def settings(self) -> tuple[list[Any], list[dict[str, Any]] | None]:
+        """For a step's row: the learning rates, which change all the time, and all settings where others changed too."""
+        if self.groups is not self._row_of:
+            self._row_of, self._rates = self.groups, [dict(group).get("lr") for group in self.groups]
+            rest = tuple(tuple(item for item in group if item[0] != "lr") for group in self.groups)
+            if rest != self.sent:
+                self.sent = rest
+                return self._rates, [dict(group) for group in self.groups]
+        return self._rates, None
+
     def notice_groups(self, optimizer: Any, by: str) -> None:
         """Read the hyperparameters of all groups; `notes` gets `<by>.<name>` for each that differs from the last reading."""
+        held = [[group.get(name) for name in reading.HYPERPARAMETERS] for group in optimizer.param_groups]
+        if self._held_settings is not None and reading.unchanged(held, self._held_settings):
+            return
+        self._held_settings = held
         now = tuple(reading.hyperparameters(group) for group in optimizer.param_groups)
         if now != self.groups and len(now) == len(self.groups):
             for old, new in zip(self.groups, now, strict=True):
