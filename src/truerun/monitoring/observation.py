@@ -21,7 +21,8 @@ class OptimizerSeen:
 
     `rule` is the name of its class in torch.optim, None when its rule is not known; `obstacle` says why its updates cannot
     be recomputed, `unsure` what is left out where they can. Per tensor: `names`, `sizes` (elements), `counts` (coordinates
-    looked at), `types`; `shape` is the number of tensors in each parameter group.
+    looked at), `types`; `shape` is the number of tensors in each parameter group;
+    `whole_sizes` are the elements over all ranks, where `sizes` are those of this rank's shards.
     """
 
     number: int
@@ -35,6 +36,7 @@ class OptimizerSeen:
     types: tuple[str, ...]
     shape: tuple[int, ...]
     unsure: tuple[str, ...] = ()
+    whole_sizes: tuple[int, ...] = ()
 
     def tensor_of(self) -> NDArray[np.int64]:
         """For each coordinate of a sample, the tensor it belongs to."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+
+import pytest
 import torch
 from tests.monitoring.loop import model, train, watching
 
@@ -133,3 +136,23 @@ def test_a_scaled_loss_is_recorded_as_it_was(tmp_path):
             losses.append(loss.item())
     assert scaler.get_scale() > 1024
     assert [record.loss for record in observer.records] == losses
+
+
+def test_an_error_of_a_signal_handler_is_the_programs(monkeypatch, tmp_path):
+    """torch's data loader raises in a handler when a worker is killed, wherever the process is, so also inside of a sense."""
+
+    def handler(number, frame):
+        raise ConnectionError("a worker is gone")
+
+    class Interrupted(Sense):
+        name = "interrupted"
+
+        def after_step(self, watched, optimizer):
+            signal.raise_signal(signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with pytest.raises(ConnectionError, match="a worker is gone"):
+            watch(monkeypatch, tmp_path, Interrupted)
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -24,7 +24,7 @@ from truerun.adapters.pytorch.sense import Sense
 from truerun.adapters.pytorch.senses import make_senses
 from truerun.adapters.pytorch.settings import SOCKET, Settings, parse_settings
 from truerun.adapters.pytorch.watched import Buffers, Watched
-from truerun.adapters.pytorch.wrapping import Look, calling, replace, uncompiled
+from truerun.adapters.pytorch.wrapping import Look, calling, of_a_signal, replace, uncompiled
 
 FIRST_NONCE_SECONDS = 0.1
 NONCE_SECONDS = 0.005
@@ -89,6 +89,8 @@ class Probe:
             self.budget.step(begun)
             self._before(optimizer, now=closure is None)
         except Exception as error:  # a fault of the watcher must never reach the program
+            if of_a_signal(error):
+                raise
             self._fault(error)
         self.budget.spent_seconds += _clock() - begun
         if closure is None or self.off:
@@ -104,6 +106,8 @@ class Probe:
         try:
             self._after(optimizer)
         except Exception as error:  # a fault of the watcher must never reach the program
+            if of_a_signal(error):
+                raise
             self._fault(error)
         self.budget.spent_seconds += _clock() - begun
         if self.settings.stop_after is not None and self.steps >= self.settings.stop_after:
@@ -328,6 +332,8 @@ class Probe:
         try:
             seen(*args, **kwargs)
         except Exception as error:  # a fault of the watcher must never reach the program
+            if of_a_signal(error):
+                raise
             self._fault(error)
         self.budget.spent_seconds += _clock() - begun
 
@@ -359,6 +365,8 @@ class Probe:
         try:
             seen(*args, **kwargs)
         except Exception as error:  # a fault of the watcher must never reach the program
+            if of_a_signal(error):
+                raise
             sense.off = True
             self.channel.send({"kind": "fault", "step": self.steps, "sense": sense.name, "what": _words(error)})
 

@@ -81,6 +81,7 @@ class Watched:
             "groups": [dict(reading.hyperparameters(group)) for group in optimizer.param_groups],
             "shape": list(self.shape),
             "sizes": self.sizes,
+            "whole_sizes": [tensor.numel() for tensor in self.tensors],
             "counts": self.counts,
             "types": [str(tensor.dtype).removeprefix("torch.") for tensor in self.tensors],
             "names": names,

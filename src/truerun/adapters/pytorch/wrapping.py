@@ -7,6 +7,7 @@ While torch.compile traces a call, the look steps aside, so that the graph is th
 from __future__ import annotations
 
 import functools
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -53,6 +54,21 @@ def returning(original: Callable[..., Any], watcher: Watcher, look: Look) -> Any
         return result
 
     return wrapper
+
+
+def of_a_signal(error: BaseException) -> bool:
+    """
+    Whether *error* comes out of a signal handler of the program's, which Python runs between any two instructions, so also ours.
+
+    torch's data loader raises in one when a worker is killed: that error is the program's.
+    """
+    handlers = {getattr(signal.getsignal(number), "__code__", None) for number in signal.valid_signals()} - {None}
+    place = error.__traceback__
+    while place is not None:
+        if place.tb_frame.f_code in handlers:
+            return True
+        place = place.tb_next
+    return False
 
 
 def uncompiled(function: Callable[..., Any]) -> None:

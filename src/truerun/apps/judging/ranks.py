@@ -273,9 +273,9 @@ def _here(member: Member, ranks: Iterable[int]) -> int:
 def _signature(member: Member, number: int) -> Place:
     """An optimizer by its tensors' names and sizes, and how many like it came before; numbers may differ between ranks."""
     seen = member.known.optimizers[number].seen
-    mine = (seen.kind, seen.names, seen.sizes)
+    mine = (seen.kind, seen.names, seen.whole_sizes)
     earlier = (member.known.optimizers[n].seen for n in member.shares if n < number)
-    return (*mine, sum((other.kind, other.names, other.sizes) == mine for other in earlier))
+    return (*mine, sum((other.kind, other.names, other.whole_sizes) == mine for other in earlier))
 
 
 def _shared(shares: Mapping[str, Any], seen: OptimizerSeen, tensors: Sequence[int]) -> Iterable[tuple[Copies, list[int]]]:
