@@ -12,7 +12,7 @@ from tests.monitoring import tampering
 from tests.monitoring.loop import model, train, watching
 from tests.monitoring.optimizers import IMPLEMENTATIONS, MARKED, PAIRS, RULES, TYPES, train_in
 
-from truerun.adapters.pytorch import reading
+from truerun.adapters.pytorch import probe, reading
 from truerun.core.finding import Finding
 
 ONSET = 5
@@ -249,8 +249,10 @@ def test_matrices_beyond_the_bound_are_said(tmp_path: Path) -> None:
     assert ["not recomputed whole" in finding.message for finding in found] == [True]
 
 
-def test_updates_by_hand_are_said(tmp_path: Path) -> None:
+def test_updates_by_hand_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Plain gradient descent without torch.optim: "could not tell", and no error."""
+    # Optimizers of other tests may still live in this process; a program of its own has none.
+    monkeypatch.setattr(probe, "_living_optimizers", lambda: 0)
     network = model()
     with watching(tmp_path) as observer:
         for _ in range(10):
