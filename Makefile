@@ -19,7 +19,7 @@ help:  ## show this help
 
 install: .venv/.dev  ## create .venv with everything that development needs
 
-demo: .venv/.demo  ## the incident from first lock to report, in about a minute
+demo: .venv/.demo  ## the incident from first lock to report, in a minute and a half
 	$(BIN)/truerun demo --dir demo
 
 test: .venv/.dev  ## all tests but the slow ones
